@@ -1,0 +1,1 @@
+//! The far end: ends tunnels and trunks and opens each session's backend.

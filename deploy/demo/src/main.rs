@@ -1,0 +1,2 @@
+//! The whole system on one machine, in one command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The control plane: registers members, watches their health, steers new sessions.
