@@ -1,0 +1,62 @@
+# What a change must pass, and what there is to run. CI (.ci/run) calls the same recipes.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# Everything that can run in parallel on two cores within CI's time.
+export CARGO_TERM_COLOR := env("CARGO_TERM_COLOR", "auto")
+
+# List the recipes.
+default:
+    @just --list --unsorted
+
+# Cheap checks, in the order in which they fail soonest.
+check: fmt clippy doc deny tidy
+
+fmt:
+    cargo fmt --all --check
+
+clippy:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+# Bans, licences and sources. Advisories need RustSec's database from the network: `just advisories`.
+deny:
+    cargo deny --log-level error check bans licenses sources
+
+advisories:
+    cargo deny check advisories
+
+# The rules of the house: sizes, names, and who may depend on whom.
+tidy:
+    cargo test --locked -p antipode-tests --test tidy --test structure
+
+# The whole test suite. What a machine lacks is skipped, and said so; ANTIPODE_REQUIRE_ALL=1 forbids that.
+test *ARGS:
+    cargo test --workspace --locked {{ ARGS }}
+
+# The whole system on this machine: gateway, core, three nodes, a chat backend and a page.
+run *ARGS:
+    cargo run --release --locked -p antipode-demo -- {{ ARGS }}
+
+# Network namespaces and other people's WireGuard. Needs root.
+lab:
+    ANTIPODE_REQUIRE_ALL=1 cargo test --locked -p antipode-tests --test 'netns_*' -- --nocapture
+
+# Other people's clients and servers, for the tests that drive them: npm, PyPI, and (for Autobahn) Python 2.7.
+conformance-install:
+    tests/conformance/install
+
+# The end-to-end stories: socket.io, ws, websockets, websocat, large bodies, bad input.
+conformance: conformance-install
+    ANTIPODE_REQUIRE_ALL=1 cargo test --locked -p antipode-tests --test 'e2e_*'
+
+# Autobahn, direct and through the relay, compared case by case. `just autobahn all` for every case.
+autobahn CASES="ci":
+    cargo run --release --locked -p antipode-tests --bin autobahn -- --cases {{ CASES }}
+
+# Round trip and messages a second through the whole path beside the same backend direct; JSON.
+bench-path *ARGS:
+    cargo build --release --locked -p antipode-node -p antipode-core -p antipode-gateway
+    cargo run --release --locked -p antipode-tests --bin bench-path -- {{ ARGS }}
