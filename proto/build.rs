@@ -21,6 +21,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     tonic_prost_build::configure()
         .bytes(".")
+        .boxed(".antipode.trunk.v1.Segment.body.request")
+        .boxed(".antipode.trunk.v1.Segment.body.response")
+        .boxed(".antipode.trunk.v1.Segment.body.end")
         .client_mod_attribute(".", "#[cfg(feature = \"grpc\")]")
         .server_mod_attribute(".", "#[cfg(feature = \"grpc\")]")
         .compile_fds(descriptors)?;

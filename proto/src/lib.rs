@@ -31,6 +31,11 @@ macro_rules! generated {
     };
 }
 
+pub mod body;
+pub mod seq;
+pub mod session;
+pub mod turns;
+
 generated!(trunk, "antipode.trunk.v1", "What a node and a core say to each other.");
 generated!(registry, "antipode.registry.v1", "How members join a gateway and report to it.");
 generated!(steering, "antipode.steering.v1", "Which node a client should connect to.");

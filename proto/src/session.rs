@@ -1,0 +1,357 @@
+//! One session: numbering, credit, cumulative acks, and replay after its lane broke.
+//!
+//! The same machine runs at the node and at the core. It knows no socket and no clock: the driver
+//! calls a `handle_*` method or [`Session::send`], then drains [`Session::poll_transmit`] towards the
+//! lane and [`Session::poll_deliver`] towards its own socket, then waits until
+//! [`Session::poll_timeout`].
+
+mod config;
+mod error;
+mod receiver;
+mod sender;
+#[cfg(test)]
+mod tests;
+
+use std::time::Instant;
+
+use crate::body::Body;
+use crate::seq::Seq;
+use crate::trunk::v1::frame::Kind;
+use crate::trunk::v1::{Ack, Attach, Attached, Cause, Reset, Segment};
+
+pub use config::Config;
+pub use error::{Ended, ProtocolError};
+use receiver::Receiver;
+use sender::Sender;
+
+/// The end of the trunk at which the machine runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    /// Sends the request head and receives the response head.
+    Node,
+    /// The reverse.
+    Core,
+}
+
+/// Reliable, ordered delivery both ways over lanes that come and go.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    link: Link,
+    /// The attachment that counts; 0 before the first.
+    epoch: u64,
+    sender: Sender,
+    receiver: Receiver,
+    ended: Option<Ended>,
+    reset_unsent: bool,
+}
+
+/// Where the session stands with its lane.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Link {
+    /// Segments flow.
+    Attached,
+    /// The lane is up; the peer has to be asked where it stands.
+    Asking,
+    /// Asked; its answer says where the replay starts.
+    Asked,
+    /// The peer asked: answer, then replay.
+    Answering,
+    Detached {
+        since: Instant,
+    },
+}
+
+impl Session {
+    /// A session that no lane carries yet.
+    #[must_use]
+    pub fn new(side: Side, config: Config, now: Instant) -> Self {
+        Self {
+            config,
+            link: Link::Detached { since: now },
+            epoch: 0,
+            sender: Sender::new(config.unacked_bytes_max),
+            receiver: Receiver::new(side, &config, now),
+            ended: None,
+            reset_unsent: false,
+        }
+    }
+
+    /// Queues one segment. It is kept until the peer has acknowledged it.
+    ///
+    /// The machine takes what it is given: the driver asks [`Session::has_room`] before each chunk.
+    pub fn send(&mut self, body: Body) {
+        debug_assert!(!self.sender.is_ended(), "nothing follows an end");
+        if self.ended.is_none() {
+            self.sender.push(body);
+        }
+    }
+
+    /// Whether the next chunk would stay within the peer's credit and our replay buffer.
+    ///
+    /// Changes after `handle_frame` and `send`.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.sender.has_room()
+    }
+
+    /// Ends the session at once and tells the peer. Whatever was under way is dropped.
+    pub fn reset(&mut self, cause: Cause, detail: &str) {
+        if self.ended.is_none() {
+            self.reset_unsent = !self.is_complete();
+            self.end(Ended::new(cause, detail));
+        }
+    }
+
+    /// Ends the session without a word: the peer is known to be gone.
+    pub fn abandon(&mut self, cause: Cause, detail: &str) {
+        if self.ended.is_none() {
+            self.end(Ended::new(cause, detail));
+        }
+    }
+
+    /// Takes one frame of this session from the lane.
+    ///
+    /// # Errors
+    ///
+    /// The peer broke the protocol; the driver should [`Session::reset`] with
+    /// [`Cause::TrunkProtocol`]. A duplicate or a gap is no error: late frames of an older lane look so.
+    pub fn handle_frame(&mut self, kind: Kind, now: Instant) -> Result<(), ProtocolError> {
+        if self.ended.is_some() {
+            return Ok(());
+        }
+        match kind {
+            Kind::Segment(segment) => self.handle_segment(segment, now),
+            Kind::Ack(Ack { ack, credit }) => self.sender.handle_ack(ack.into(), credit),
+            Kind::Attach(attach) => self.handle_attach(&attach),
+            Kind::Attached(attached) => self.handle_attached(&attached),
+            Kind::Reset(Reset { cause, detail }) => {
+                let cause = Cause::try_from(cause).unwrap_or(Cause::Unspecified);
+                self.end(Ended::new(cause, &detail));
+                Ok(())
+            }
+            // An invitation to a resumable client: nothing for the machine to do.
+            Kind::GoAway(_) => Ok(()),
+        }
+    }
+
+    /// A lane is there to carry the session.
+    pub fn handle_link_up(&mut self) {
+        let Link::Detached { .. } = self.link else { return };
+        if self.sender.is_untouched() && self.receiver.received() == Seq::ZERO {
+            // The peer has never heard of the session: the first segment says it all.
+            self.epoch = self.epoch.saturating_add(1);
+            self.link = Link::Attached;
+        } else {
+            self.link = Link::Asking;
+        }
+    }
+
+    /// The lane broke.
+    pub fn handle_link_down(&mut self, now: Instant) {
+        if !matches!(self.link, Link::Detached { .. }) {
+            self.link = Link::Detached { since: now };
+        }
+    }
+
+    /// The driver has written everything up to `seq` to its own socket, or has thrown it away for good.
+    pub fn handle_consumed(&mut self, seq: Seq, now: Instant) {
+        self.receiver.handle_consumed(seq, now);
+    }
+
+    /// Runs whatever is due at `now`. A spurious call does nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.receiver.handle_timeout(now);
+        if self.detached_deadline().is_some_and(|due| due <= now) {
+            self.reset_unsent = false;
+            self.abandon(Cause::TrunkLost, "the trunk did not come back in time");
+        }
+    }
+
+    /// The next frame for the lane, or `None` once drained. Changes after every `handle_*`, `send` and
+    /// `reset`.
+    #[must_use]
+    pub fn poll_transmit(&mut self) -> Option<Kind> {
+        if let Link::Detached { .. } = self.link {
+            return None;
+        }
+        if self.reset_unsent {
+            self.reset_unsent = false;
+            let ended = self.ended.as_ref()?;
+            return Some(Kind::Reset(ended.to_reset()));
+        }
+        if self.ended.is_some() {
+            return None;
+        }
+        match self.link {
+            Link::Detached { .. } | Link::Asked => None,
+            Link::Asking => {
+                self.link = Link::Asked;
+                self.epoch = self.epoch.saturating_add(1);
+                Some(Kind::Attach(self.attach()))
+            }
+            Link::Answering => {
+                self.link = Link::Attached;
+                let Attach { epoch, received, credit, .. } = self.attach();
+                Some(Kind::Attached(Attached { epoch, received, credit }))
+            }
+            Link::Attached => self.poll_attached(),
+        }
+    }
+
+    /// Whether [`Session::poll_transmit`] has something.
+    #[must_use]
+    pub fn wants_transmit(&self) -> bool {
+        match self.link {
+            Link::Detached { .. } => false,
+            _ if self.reset_unsent => true,
+            _ if self.ended.is_some() => false,
+            Link::Asked => false,
+            Link::Asking | Link::Answering => true,
+            Link::Attached => self.sender.wants_transmit() || self.receiver.ack_is_ready(),
+        }
+    }
+
+    /// The next segment for our own socket, in order, once. Changes after `handle_frame`.
+    #[must_use]
+    pub fn poll_deliver(&mut self) -> Option<(Seq, Body)> {
+        if self.ended.is_some() {
+            return None;
+        }
+        self.receiver.poll_deliver()
+    }
+
+    /// When [`Session::handle_timeout`] is next of use. Changes after every other method.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.ack_deadline(), self.detached_deadline()].into_iter().flatten().min()
+    }
+
+    /// When an acknowledgement is due, if one waits. Changes as [`Session::poll_timeout`] does.
+    #[must_use]
+    pub fn ack_deadline(&self) -> Option<Instant> {
+        self.receiver.ack_due()
+    }
+
+    /// Why the session ended before its time; `None` while it lives and after an orderly end.
+    #[must_use]
+    pub const fn ended(&self) -> Option<&Ended> {
+        self.ended.as_ref()
+    }
+
+    /// Whether both directions have come to their end here: ours is queued, the peer's is consumed.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.sender.is_ended() && self.receiver.end_is_consumed()
+    }
+
+    /// Whether the machine can be dropped: nothing has to be sent, awaited or delivered any more.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        if self.ended.is_some() {
+            return !self.reset_unsent;
+        }
+        self.is_complete() && self.sender.is_empty() && !self.receiver.owes_ack()
+    }
+
+    /// The attachment that counts now.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Bytes kept for a replay, overhead included.
+    #[must_use]
+    pub const fn unacked_bytes(&self) -> u64 {
+        self.sender.unacked_bytes()
+    }
+
+    /// Segments sent again since the session began.
+    #[must_use]
+    pub const fn replayed(&self) -> u64 {
+        self.sender.replayed()
+    }
+
+    fn handle_segment(&mut self, segment: Segment, now: Instant) -> Result<(), ProtocolError> {
+        let Segment { seq, ack, credit, body } = segment;
+        self.sender.handle_ack(ack.into(), credit)?;
+        let body = body.ok_or(ProtocolError::EmptySegment)?;
+        if self.epoch == 0 {
+            // The core hears of the session for the first time.
+            self.epoch = 1;
+            self.link = Link::Attached;
+        }
+        self.receiver.handle_segment(seq.into(), body, now)
+    }
+
+    fn handle_attach(&mut self, attach: &Attach) -> Result<(), ProtocolError> {
+        if attach.epoch <= self.epoch {
+            return Ok(()); // A late word from an older attachment.
+        }
+        self.sender.handle_resume(attach.received.into(), attach.credit)?;
+        self.epoch = attach.epoch;
+        self.link = Link::Answering;
+        Ok(())
+    }
+
+    fn handle_attached(&mut self, attached: &Attached) -> Result<(), ProtocolError> {
+        if self.link != Link::Asked || attached.epoch != self.epoch {
+            return Ok(());
+        }
+        let received = Seq::from(attached.received);
+        // A peer that has spoken knew the session: if it starts from nothing, it is not to be told all
+        // again, or a request would be carried out twice.
+        let forgotten = received == Seq::ZERO && self.receiver.received() > Seq::ZERO;
+        let resumed = if forgotten {
+            Err(ProtocolError::StateLost { received: 0, acked: 0 })
+        } else {
+            self.sender.handle_resume(received, attached.credit)
+        };
+        match resumed {
+            Ok(()) => self.link = Link::Attached,
+            // The peer has forgotten a session in which nothing was left to say.
+            Err(ProtocolError::StateLost { .. }) if self.is_complete() => {
+                self.end(Ended::new(Cause::Complete, ""));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn poll_attached(&mut self) -> Option<Kind> {
+        if let Some((seq, body)) = self.sender.poll_transmit() {
+            let (ack, credit) = self.receiver.take_ack();
+            let (seq, ack) = (seq.get(), ack.get());
+            return Some(Kind::Segment(Segment { seq, ack, credit, body: Some(body) }));
+        }
+        if self.receiver.ack_is_ready() {
+            let (ack, credit) = self.receiver.take_ack();
+            return Some(Kind::Ack(Ack { ack: ack.get(), credit }));
+        }
+        None
+    }
+
+    fn attach(&mut self) -> Attach {
+        let (received, credit) = self.receiver.take_position();
+        Attach { epoch: self.epoch, received: received.get(), credit, token: Default::default() }
+    }
+
+    fn detached_deadline(&self) -> Option<Instant> {
+        match self.link {
+            Link::Detached { since } if self.ended.is_none() || self.reset_unsent => {
+                Some(since + self.config.resume_window)
+            }
+            Link::Detached { .. }
+            | Link::Attached
+            | Link::Asking
+            | Link::Asked
+            | Link::Answering => None,
+        }
+    }
+
+    fn end(&mut self, ended: Ended) {
+        self.ended = Some(ended);
+        self.sender.clear();
+        self.receiver.clear();
+    }
+}

@@ -1,0 +1,140 @@
+//! The outgoing half: what is kept until it is acknowledged, and where the next transmission starts.
+
+use std::collections::VecDeque;
+
+use super::error::ProtocolError;
+use crate::body::{Body, INITIAL_CREDIT_BYTES};
+use crate::seq::Seq;
+
+#[derive(Debug)]
+pub(super) struct Sender {
+    /// Queued and not yet acknowledged, oldest first.
+    unacked: VecDeque<Kept>,
+    unacked_bytes: u64,
+    unacked_bytes_max: u64,
+    /// How many at the front of `unacked` have gone to the lane since the last resume.
+    transmitted: usize,
+    last_queued: Seq,
+    acked: Seq,
+    /// The highest segment that ever went to a lane.
+    transmitted_max: Seq,
+    /// Cost of everything queued so far.
+    queued_bytes: u64,
+    /// What the peer allows in all since the session began.
+    credit: u64,
+    ended: bool,
+    replayed: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    seq: Seq,
+    /// Cost of all segments before this one since the session began.
+    offset: u64,
+    body: Body,
+}
+
+impl Sender {
+    pub(super) fn new(unacked_bytes_max: u64) -> Self {
+        Self {
+            unacked: VecDeque::new(),
+            unacked_bytes: 0,
+            unacked_bytes_max,
+            transmitted: 0,
+            last_queued: Seq::ZERO,
+            acked: Seq::ZERO,
+            transmitted_max: Seq::ZERO,
+            queued_bytes: 0,
+            credit: INITIAL_CREDIT_BYTES,
+            ended: false,
+            replayed: 0,
+        }
+    }
+
+    pub(super) fn push(&mut self, body: Body) {
+        self.last_queued = self.last_queued.next();
+        self.ended |= body.is_end();
+        let cost = body.cost();
+        self.unacked.push_back(Kept { seq: self.last_queued, offset: self.queued_bytes, body });
+        self.queued_bytes += cost;
+        self.unacked_bytes += cost;
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.unacked_bytes < self.unacked_bytes_max && self.queued_bytes < self.credit
+    }
+
+    /// A segment may go while any credit is left: it overshoots by itself at most, so that no segment
+    /// is too large ever to be sent.
+    pub(super) fn wants_transmit(&self) -> bool {
+        self.unacked.get(self.transmitted).is_some_and(|kept| kept.offset < self.credit)
+    }
+
+    pub(super) fn poll_transmit(&mut self) -> Option<(Seq, Body)> {
+        let kept = self.unacked.get(self.transmitted).filter(|kept| kept.offset < self.credit)?;
+        self.transmitted += 1;
+        if kept.seq <= self.transmitted_max {
+            self.replayed += 1;
+        }
+        self.transmitted_max = self.transmitted_max.max(kept.seq);
+        Some((kept.seq, kept.body.clone()))
+    }
+
+    /// Forgets what has arrived. Acks are cumulative, so an older one changes nothing.
+    pub(super) fn handle_ack(&mut self, ack: Seq, credit: u64) -> Result<(), ProtocolError> {
+        if ack > self.transmitted_max {
+            let (ack, last_sent) = (ack.get(), self.transmitted_max.get());
+            return Err(ProtocolError::AckBeyondSent { ack, last_sent });
+        }
+        self.credit = self.credit.max(credit);
+        while self.unacked.front().is_some_and(|kept| kept.seq <= ack) {
+            let Some(kept) = self.unacked.pop_front() else { break };
+            self.unacked_bytes -= kept.body.cost();
+            self.transmitted = self.transmitted.saturating_sub(1);
+        }
+        self.acked = self.acked.max(ack);
+        Ok(())
+    }
+
+    /// The peer holds everything up to `received`: transmission goes on from the next one.
+    pub(super) fn handle_resume(
+        &mut self,
+        received: Seq,
+        credit: u64,
+    ) -> Result<(), ProtocolError> {
+        if received < self.acked {
+            let (received, acked) = (received.get(), self.acked.get());
+            return Err(ProtocolError::StateLost { received, acked });
+        }
+        self.handle_ack(received, credit)?;
+        self.transmitted = 0;
+        Ok(())
+    }
+
+    /// Whether nothing has ever gone to a lane.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.transmitted_max == Seq::ZERO
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.unacked.is_empty()
+    }
+
+    pub(super) const fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    pub(super) const fn unacked_bytes(&self) -> u64 {
+        self.unacked_bytes
+    }
+
+    pub(super) const fn replayed(&self) -> u64 {
+        self.replayed
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.unacked = VecDeque::new();
+        self.unacked_bytes = 0;
+        self.transmitted = 0;
+    }
+}
