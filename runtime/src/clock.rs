@@ -1,0 +1,42 @@
+//! The only place that asks what time it is.
+//!
+//! Machines take `now` as an argument; their drivers ask here.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Monotonic time, the `now` that machines take.
+///
+/// It is tokio's clock, so a test with paused time moves drivers and machines together. Outside a
+/// runtime it is the machine's own monotonic clock.
+pub fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Wall-clock time since 1970-01-01 00:00:00 UTC; zero on a clock that stands before it.
+#[expect(clippy::disallowed_methods, reason = "the one place where the wall clock is read")]
+pub fn unix_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn paused_time_moves_now() {
+        let before = now();
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(now() - before, Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn now_works_outside_a_runtime() {
+        let before = now();
+        assert!(now() >= before);
+    }
+
+    #[test]
+    fn unix_time_is_past_the_first_release() {
+        assert!(unix_now() > Duration::from_secs(1_700_000_000));
+    }
+}

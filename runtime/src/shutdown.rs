@@ -1,0 +1,214 @@
+//! Graceful shutdown: stop admitting, let work end, then cut what is left.
+//!
+//! Two kinds of task. What [`Shutdown::spawn`] starts is work: the drain waits for it. What
+//! [`Shutdown::spawn_service`] starts carries the work (tunnel, lanes, heartbeats, admin): it runs
+//! until the work is done, and is stopped then.
+
+use std::error::Error;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, error};
+
+/// How long services may take to return once told to stop; a task that ignores it is left behind.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Two signals and a head count. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Told first: listeners stop, sessions send their client a go-away.
+    drain: CancellationToken,
+    /// Told last: return now.
+    stop: CancellationToken,
+    work: TaskTracker,
+    services: TaskTracker,
+    failed: CancellationToken,
+    failure: Mutex<Option<Failure>>,
+    /// The shortest grace that anybody asked for.
+    grace_max: Mutex<Option<Duration>>,
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Finish {
+    /// Every task ended by itself.
+    Drained,
+    /// The grace period passed.
+    Cut {
+        /// Tasks that still ran then.
+        tasks: usize,
+    },
+}
+
+/// Why a program can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A task returned an error.
+    #[error("{task} ended")]
+    Task {
+        /// What the task does.
+        task: &'static str,
+        /// Why it ended.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A task panicked. The panic's own text went to the log.
+    #[error("a task panicked: this is a bug, please report it with the log before this line")]
+    Panicked,
+}
+
+impl Shutdown {
+    /// Spawns work that [`Shutdown::finish`] waits for, in the current span.
+    ///
+    /// The task is dropped at its next await once the drain's grace has passed. Should it panic,
+    /// the whole program drains and fails.
+    pub fn spawn<F>(&self, task: F) -> AbortHandle
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.inner.work.spawn(self.guarded(task)).abort_handle()
+    }
+
+    /// Spawns a service, in the current span: it runs until all work has ended.
+    pub fn spawn_service<F>(&self, task: F) -> AbortHandle
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.inner.services.spawn(self.guarded(task)).abort_handle()
+    }
+
+    /// Spawns a service whose error is the program's: see [`Shutdown::fail`].
+    pub fn spawn_essential<F, E>(&self, name: &'static str, task: F) -> AbortHandle
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let shutdown = self.clone();
+        self.spawn_service(async move {
+            if let Err(error) = task.await {
+                shutdown.fail(Failure::Task { task: name, source: error.into() });
+            }
+        })
+    }
+
+    /// The program can't go on: it drains, and [`Shutdown::failed`] resolves. The first one counts.
+    pub fn fail(&self, failure: Failure) {
+        self.inner.failure.lock().get_or_insert(failure);
+        self.inner.failed.cancel();
+        self.begin_drain();
+    }
+
+    /// Resolves when something failed; gives the failure to the first caller that takes it.
+    pub async fn failed(&self) -> Failure {
+        self.inner.failed.cancelled().await;
+        let taken = self.inner.failure.lock().take();
+        match taken {
+            Some(failure) => failure,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The failure, if there was one and nobody has taken it yet.
+    pub fn take_failure(&self) -> Option<Failure> {
+        self.inner.failure.lock().take()
+    }
+
+    /// Starts the drain. [`Shutdown::finish`] is what waits for its end.
+    pub fn begin_drain(&self) {
+        self.inner.drain.cancel();
+    }
+
+    /// Starts the drain, and shortens the grace of [`Shutdown::finish`] to at most `grace`.
+    pub fn begin_drain_within(&self, grace: Duration) {
+        let mut grace_max = self.inner.grace_max.lock();
+        *grace_max = Some(grace_max.map_or(grace, |earlier| earlier.min(grace)));
+        drop(grace_max);
+        self.begin_drain();
+    }
+
+    /// Resolves when draining begins.
+    pub async fn draining(&self) {
+        self.inner.drain.cancelled().await;
+    }
+
+    /// Whether draining has begun.
+    pub fn is_draining(&self) -> bool {
+        self.inner.drain.is_cancelled()
+    }
+
+    /// Resolves when everything has to return now.
+    pub async fn stopped(&self) {
+        self.inner.stop.cancelled().await;
+    }
+
+    /// Cuts whatever still runs, at its next await.
+    pub fn stop_now(&self) {
+        self.inner.drain.cancel();
+        self.inner.stop.cancel();
+    }
+
+    /// Work that still runs.
+    pub fn work_len(&self) -> usize {
+        self.inner.work.len()
+    }
+
+    /// Drains for at most `grace`, then cuts the rest at their next await.
+    pub async fn finish(&self, grace: Duration) -> Finish {
+        self.inner.drain.cancel();
+        self.inner.work.close();
+        let grace = self.inner.grace_max.lock().map_or(grace, |max| grace.min(max));
+        let drained = tokio::select! {
+            ended = timeout(grace, self.inner.work.wait()) => ended.is_ok(),
+            () = self.inner.stop.cancelled() => self.inner.work.is_empty(),
+        };
+        let tasks = self.inner.work.len();
+        self.inner.stop.cancel();
+        self.inner.services.close();
+        let all = async {
+            self.inner.work.wait().await;
+            self.inner.services.wait().await;
+        };
+        if timeout(STOP_PATIENCE, all).await.is_err() {
+            let services = self.inner.services.len();
+            error!(services, work = self.inner.work.len(), "tasks did not stop when told to");
+        }
+        if drained { Finish::Drained } else { Finish::Cut { tasks } }
+    }
+
+    fn guarded<F>(&self, task: F) -> impl Future<Output = ()> + Send + 'static + use<F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let guard = PanicGuard(self.clone());
+        async move {
+            let stop = &guard.0.inner.stop;
+            stop.run_until_cancelled(task).await;
+        }
+        .instrument(tracing::Span::current())
+    }
+}
+
+/// Dropped while its thread unwinds, it fails the program.
+struct PanicGuard(Shutdown);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(Failure::Panicked);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
