@@ -1,1 +1,48 @@
 //! WireGuard in user space: a device over boringtun, a batched UDP driver, and a UDP socket inside the tunnel for QUIC.
+//!
+//! | module | idea it hides |
+//! |---|---|
+//! | [`key`] | X25519 keys on disk and in text, and the tunnel address that follows from a public key |
+//! | [`cidr`] | allowed IPs, and the table that finds a peer by inner address |
+//! | `admission` | who may cost us a handshake: global load, one source's share, cookies |
+//! | `peer` | boringtun's calling rules for one peer |
+//! | [`device`] | many peers behind one socket: dispatch, allowed IPs, roaming, timers |
+//! | [`packet`] | IPv6 and UDP headers, built and read |
+//! | `inbox` | bounded queues of what arrived for a socket inside the tunnel |
+//! | `outer` | the real UDP socket: segmentation offload out, batches in |
+//! | [`tunnel`] | the driver task, and [`Tunnel`], the handle that programs hold |
+//! | `send` | padding, encryption and runs on the way out |
+//! | `quic` | the socket quinn runs on |
+//! | [`tuning`] | quinn's transport settings for paths of 250 ms |
+//! | [`hosted`] | the other way: an interface of the host, told its peers with `wg` |
+//! | [`underlay`] | one type for both ways |
+//! | [`metrics`] | every series this crate exports |
+//!
+//! The device is as pure as boringtun 0.7.1 lets it be: no socket and no task, `now` is an argument;
+//! but boringtun reads the clock itself (handshake timestamps, rekey and expiry timers), so a test can't
+//! turn WireGuard's own clock. What is ours (admission, the watchdog) follows the `now` it is given.
+
+mod admission;
+pub mod cidr;
+pub mod device;
+pub mod hosted;
+mod inbox;
+pub mod key;
+pub mod metrics;
+mod outer;
+pub mod packet;
+mod peer;
+mod quic;
+mod send;
+pub mod tuning;
+pub mod tunnel;
+pub mod underlay;
+
+pub use cidr::Cidr;
+pub use hosted::{HostedError, HostedTunnel};
+pub use key::{KeyError, PrivateKey, PublicKey, TRUNK_PORT, tunnel_address};
+pub use metrics::Metrics;
+pub use peer::{PeerConfig, PeerState};
+pub use tuning::{TrunkTuning, transport_config};
+pub use tunnel::{BindError, SocketError, Tasks, Tunnel, TunnelConfig};
+pub use underlay::Underlay;

@@ -1,0 +1,356 @@
+//! Every metric of the tunnel, in one place.
+//!
+//! Names are `antipode_tunnel_<noun>_<unit>`; counters get `_total` from the encoder. Labels come from
+//! closed sets, but for `peer`, which is the first 8 characters of a configured peer's key.
+//! Packets and bytes are those inside the tunnel, headers of IPv6 and UDP included, padding not.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::key::PublicKey;
+
+/// What became of a handshake, or of a message of one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HandshakeOutcome {
+    /// We sent an initiation: the first, a rekey or a retry.
+    Initiated,
+    /// A peer answered ours: there are new keys.
+    Completed,
+    /// We answered a peer's.
+    Answered,
+    /// We asked for proof of the source's address instead of answering.
+    CookieSent,
+    /// A peer asked us for that proof; the next try carries it.
+    CookieReceived,
+    /// A source with a proven address asked too often.
+    Limited,
+    /// An initiation from a key that is no peer of ours.
+    UnknownPeer,
+    /// A known peer's initiation is not newer than its last: a replay, or its clock went back.
+    StaleTimestamp,
+    /// Damaged, forged, or an answer to nothing we asked.
+    Invalid,
+    /// Nobody answered for 90 s.
+    Expired,
+}
+
+impl HandshakeOutcome {
+    /// All of them, in the order of their counters.
+    pub const ALL: [Self; 10] = [
+        Self::Initiated,
+        Self::Completed,
+        Self::Answered,
+        Self::CookieSent,
+        Self::CookieReceived,
+        Self::Limited,
+        Self::UnknownPeer,
+        Self::StaleTimestamp,
+        Self::Invalid,
+        Self::Expired,
+    ];
+
+    /// `outcome` of `antipode_tunnel_handshakes_total`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Initiated => "initiated",
+            Self::Completed => "completed",
+            Self::Answered => "answered",
+            Self::CookieSent => "cookie_sent",
+            Self::CookieReceived => "cookie_received",
+            Self::Limited => "limited",
+            Self::UnknownPeer => "unknown_peer",
+            Self::StaleTimestamp => "stale_timestamp",
+            Self::Invalid => "invalid",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// Why a packet or datagram went no further.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DropReason {
+    /// A UDP datagram of no bytes: to boringtun it would mean "give me what you queued".
+    Empty,
+    /// Not a WireGuard message.
+    Malformed,
+    /// For a receiver index that is no peer's.
+    UnknownIndex,
+    /// For a session that has ended or never was.
+    NoSession,
+    /// Its counter came before: a copy, sent on purpose or replayed.
+    Duplicate,
+    /// Its counter is further back than the replay window reaches.
+    TooOld,
+    /// It does not decrypt.
+    NotAuthentic,
+    /// What it held is no whole IP packet.
+    Runt,
+    /// The inner source is not one of its peer's allowed IPs.
+    SourceNotAllowed,
+    /// The inner packet is not IPv6.
+    NotIpv6,
+    /// The inner packet has IPv6 extension headers or is a fragment.
+    ExtensionHeader,
+    /// The inner packet is not UDP.
+    NotUdp,
+    /// The inner UDP header or its checksum is wrong.
+    BadUdp,
+    /// The inner destination is not our tunnel address.
+    WrongDestination,
+    /// No socket inside the tunnel has that port.
+    NoSocket,
+    /// The socket's queue is full.
+    QueueFull,
+    /// On the way out: no peer has that inner destination.
+    NoPeer,
+    /// On the way out: the peer has no known endpoint.
+    NoEndpoint,
+    /// On the way out: larger than the tunnel's MTU.
+    TooBig,
+    /// On the way out: the real socket did not take it.
+    NotSent,
+}
+
+impl DropReason {
+    /// All of them, in the order of their counters.
+    pub const ALL: [Self; 20] = [
+        Self::Empty,
+        Self::Malformed,
+        Self::UnknownIndex,
+        Self::NoSession,
+        Self::Duplicate,
+        Self::TooOld,
+        Self::NotAuthentic,
+        Self::Runt,
+        Self::SourceNotAllowed,
+        Self::NotIpv6,
+        Self::ExtensionHeader,
+        Self::NotUdp,
+        Self::BadUdp,
+        Self::WrongDestination,
+        Self::NoSocket,
+        Self::QueueFull,
+        Self::NoPeer,
+        Self::NoEndpoint,
+        Self::TooBig,
+        Self::NotSent,
+    ];
+
+    /// `reason` of `antipode_tunnel_packets_dropped_total`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Malformed => "malformed",
+            Self::UnknownIndex => "unknown_index",
+            Self::NoSession => "no_session",
+            Self::Duplicate => "duplicate",
+            Self::TooOld => "too_old",
+            Self::NotAuthentic => "not_authentic",
+            Self::Runt => "runt",
+            Self::SourceNotAllowed => "source_not_allowed",
+            Self::NotIpv6 => "not_ipv6",
+            Self::ExtensionHeader => "extension_header",
+            Self::NotUdp => "not_udp",
+            Self::BadUdp => "bad_udp",
+            Self::WrongDestination => "wrong_destination",
+            Self::NoSocket => "no_socket",
+            Self::QueueFull => "queue_full",
+            Self::NoPeer => "no_peer",
+            Self::NoEndpoint => "no_endpoint",
+            Self::TooBig => "too_big",
+            Self::NotSent => "not_sent",
+        }
+    }
+}
+
+/// Which way a packet went through the tunnel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// From a peer to us.
+    In,
+    /// From us to a peer.
+    Out,
+}
+
+/// The tunnel's counters. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    handshakes: Family<Label, Counter>,
+    packets: Family<Label, Counter>,
+    bytes: Family<Label, Counter>,
+    drops: Family<Label, Counter>,
+    handshake_age: Family<PeerLabel, Gauge<f64, AtomicU64>>,
+    hot: Arc<Hot>,
+}
+
+/// Counters of the data path, looked up once: a family lookup costs a lock and a hash.
+#[derive(Debug)]
+struct Hot {
+    packets: [Counter; 2],
+    bytes: [Counter; 2],
+    drops: [Counter; DropReason::ALL.len()],
+    handshakes: [Counter; HandshakeOutcome::ALL.len()],
+}
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Label(&'static str, &'static str);
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct PeerLabel(String);
+
+impl EncodeLabelSet for Label {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> std::fmt::Result {
+        [(self.0, self.1)].encode(encoder)
+    }
+}
+
+impl EncodeLabelSet for PeerLabel {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> std::fmt::Result {
+        [("peer", self.0.as_str())].encode(encoder)
+    }
+}
+
+impl Default for Metrics {
+    /// Counters that nobody exports, for tests and small programs.
+    fn default() -> Self {
+        let handshakes = Family::<Label, Counter>::default();
+        let (packets, bytes) = (Family::<Label, Counter>::default(), Family::default());
+        let drops = Family::<Label, Counter>::default();
+        let of = |family: &Family<Label, Counter>, label, value| {
+            family.get_or_create(&Label(label, value)).clone()
+        };
+        let hot = Hot {
+            packets: ["in", "out"].map(|value| of(&packets, "direction", value)),
+            bytes: ["in", "out"].map(|value| of(&bytes, "direction", value)),
+            drops: DropReason::ALL.map(|reason| of(&drops, "reason", reason.label())),
+            handshakes: HandshakeOutcome::ALL.map(|o| of(&handshakes, "outcome", o.label())),
+        };
+        let handshake_age = Family::default();
+        Self { handshakes, packets, bytes, drops, handshake_age, hot: Arc::new(hot) }
+    }
+}
+
+impl Metrics {
+    /// Registers everything under `antipode_tunnel`; the names are the operator's contract.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let registry = registry.sub_registry_with_prefix("antipode_tunnel");
+        registry.register("handshakes", "WireGuard handshakes", metrics.handshakes.clone());
+        registry.register("packets", "Packets carried inside the tunnel", metrics.packets.clone());
+        registry.register("bytes", "Bytes carried inside the tunnel", metrics.bytes.clone());
+        registry.register("packets_dropped", "Packets that went no further", metrics.drops.clone());
+        registry.register_with_unit(
+            "last_handshake_age",
+            "Time since a peer's last handshake; -1 where there was none or its keys are gone",
+            Unit::Seconds,
+            metrics.handshake_age.clone(),
+        );
+        metrics
+    }
+
+    /// Counts what became of a handshake.
+    pub fn handshake(&self, outcome: HandshakeOutcome) {
+        self.hot.handshakes[outcome as usize].inc();
+    }
+
+    /// Counts `packets` of `bytes` together that went through.
+    pub fn carried(&self, direction: Direction, packets: u64, bytes: u64) {
+        self.hot.packets[direction as usize].inc_by(packets);
+        self.hot.bytes[direction as usize].inc_by(bytes);
+    }
+
+    /// Counts one packet that went no further.
+    pub fn dropped(&self, reason: DropReason) {
+        self.hot.drops[reason as usize].inc();
+    }
+
+    /// How often [`Metrics::dropped`] was called with `reason`.
+    #[must_use]
+    pub fn dropped_count(&self, reason: DropReason) -> u64 {
+        self.hot.drops[reason as usize].get()
+    }
+
+    /// How often [`Metrics::handshake`] was called with `outcome`.
+    #[must_use]
+    pub fn handshake_count(&self, outcome: HandshakeOutcome) -> u64 {
+        self.hot.handshakes[outcome as usize].get()
+    }
+
+    /// Packets and bytes that went through in one direction.
+    #[must_use]
+    pub fn carried_count(&self, direction: Direction) -> (u64, u64) {
+        let index = direction as usize;
+        (self.hot.packets[index].get(), self.hot.bytes[index].get())
+    }
+
+    /// Notes how old a peer's keys are.
+    pub fn set_handshake_age(&self, peer: &PublicKey, age: Option<Duration>) {
+        let seconds = age.map_or(-1.0, |age| age.as_secs_f64());
+        self.handshake_age.get_or_create(&PeerLabel(peer.short())).set(seconds);
+    }
+
+    /// Forgets a removed peer's series.
+    pub fn forget_peer(&self, peer: &PublicKey) {
+        self.handshake_age.remove(&PeerLabel(peer.short()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dashboards and alerts name these series: a rename has to be seen in review.
+    #[test]
+    fn names_are_a_contract() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        for outcome in HandshakeOutcome::ALL {
+            metrics.handshake(outcome);
+        }
+        for reason in DropReason::ALL {
+            metrics.dropped(reason);
+        }
+        metrics.carried(Direction::In, 2, 100);
+        metrics.carried(Direction::Out, 3, 200);
+        let peer = PublicKey::from([7; 32]);
+        metrics.set_handshake_age(&peer, Some(Duration::from_millis(1500)));
+
+        let text = exposition(&registry);
+        for line in [
+            "antipode_tunnel_packets_total{direction=\"in\"} 2",
+            "antipode_tunnel_packets_total{direction=\"out\"} 3",
+            "antipode_tunnel_bytes_total{direction=\"in\"} 100",
+            "antipode_tunnel_bytes_total{direction=\"out\"} 200",
+            "antipode_tunnel_last_handshake_age_seconds{peer=\"BwcHBwcH\"} 1.5",
+            "antipode_tunnel_handshakes_total{outcome=\"stale_timestamp\"} 1",
+            "antipode_tunnel_packets_dropped_total{reason=\"source_not_allowed\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
+        }
+        for outcome in HandshakeOutcome::ALL {
+            let line = format!("handshakes_total{{outcome=\"{}\"}} 1", outcome.label());
+            assert!(text.contains(&line), "no {line:?} in\n{text}");
+        }
+        for reason in DropReason::ALL {
+            let line = format!("packets_dropped_total{{reason=\"{}\"}} 1", reason.label());
+            assert!(text.contains(&line), "no {line:?} in\n{text}");
+        }
+        metrics.forget_peer(&peer);
+        assert!(!exposition(&registry).contains("BwcHBwcH"));
+    }
+
+    fn exposition(registry: &Registry) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+        text
+    }
+}

@@ -1,0 +1,183 @@
+//! What quinn sends, on its way out: wrapped in IPv6 and UDP, padded, encrypted, laid end to end.
+
+use std::io;
+use std::net::SocketAddrV6;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::device::Device;
+use crate::metrics::{DropReason, Metrics};
+use crate::outer::{Message, OuterSocket, runs};
+use crate::packet::{HEADERS_BYTES, INNER_MTU_MAX_BYTES, write_udp};
+use crate::peer::{Endpoint, INITIATION_BYTES, MESSAGE_BYTES_MAX, Sealed};
+
+/// Datagrams in one transmit; quinn makes at most 10 of them, Linux sends at most 64.
+pub(crate) const TRANSMIT_SEGMENTS_MAX: usize = 64;
+
+/// WireGuard pads packets to this, so that lengths tell less,
+/// [§5.4.6](https://www.wireguard.com/papers/wireguard.pdf). boringtun does not; IPv6's own length
+/// field lets every receiver cut the padding off.
+const PADDING_BYTES: usize = 16;
+
+/// Buffers kept for reuse; as many as send at the same time.
+const BUFFERS_MAX: usize = 8;
+
+/// One transmit's worth of room.
+#[derive(Debug)]
+pub(crate) struct SendBuffer {
+    packet: Box<[u8]>,
+    sealed: Box<[u8]>,
+    messages: Vec<Message>,
+}
+
+/// Send buffers between uses: connections send at the same time from several threads.
+#[derive(Debug, Default)]
+pub(crate) struct SendBuffers(Mutex<Vec<SendBuffer>>);
+
+impl SendBuffers {
+    fn take(&self) -> SendBuffer {
+        self.0.lock().pop().unwrap_or_else(SendBuffer::new)
+    }
+
+    fn give(&self, buffer: SendBuffer) {
+        let mut free = self.0.lock();
+        if free.len() < BUFFERS_MAX {
+            free.push(buffer);
+        }
+    }
+}
+
+/// UDP payloads, all `segment` long but the last, from one socket inside the tunnel to another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) source: SocketAddrV6,
+    pub(crate) destination: SocketAddrV6,
+    pub(crate) contents: &'a [u8],
+    pub(crate) segment: usize,
+    pub(crate) mtu_bytes: u16,
+}
+
+/// Encrypts and sends. What can't be sent is counted and forgotten, as UDP does.
+///
+/// # Errors
+/// `WouldBlock`: nothing is lost if the caller sends it all again later.
+pub(crate) fn send(
+    device: &Device,
+    outer: &OuterSocket,
+    buffers: &SendBuffers,
+    metrics: &Metrics,
+    outgoing: Outgoing<'_>,
+    now: Instant,
+) -> io::Result<()> {
+    let mut buffer = buffers.take();
+    let outcome = match buffer.seal(device, metrics, outgoing, now) {
+        Ok(endpoint) => buffer.transmit(outer, metrics, endpoint),
+        Err(reason) => {
+            let segments = outgoing.contents.len().div_ceil(outgoing.segment.max(1));
+            (0..segments).for_each(|_| metrics.dropped(reason));
+            Ok(())
+        }
+    };
+    buffers.give(buffer);
+    outcome
+}
+
+impl SendBuffer {
+    fn new() -> Self {
+        // One more initiation than data: it may come in place of a message, and only once.
+        let sealed = TRANSMIT_SEGMENTS_MAX * MESSAGE_BYTES_MAX + INITIATION_BYTES;
+        Self {
+            packet: vec![0; usize::from(INNER_MTU_MAX_BYTES)].into(),
+            sealed: vec![0; sealed].into(),
+            messages: Vec::with_capacity(TRANSMIT_SEGMENTS_MAX),
+        }
+    }
+
+    fn seal(
+        &mut self,
+        device: &Device,
+        metrics: &Metrics,
+        outgoing: Outgoing<'_>,
+        now: Instant,
+    ) -> Result<Endpoint, DropReason> {
+        self.messages.clear();
+        let peer =
+            device.peer_for((*outgoing.destination.ip()).into()).ok_or(DropReason::NoPeer)?;
+        let mut link = peer.link.lock();
+        let endpoint = link.endpoint().ok_or(DropReason::NoEndpoint)?;
+        let mut at = 0;
+        for payload in outgoing.contents.chunks(outgoing.segment.max(1)) {
+            let mtu = usize::from(outgoing.mtu_bytes).min(self.packet.len());
+            let Some(len) = self.write_packet(payload, outgoing, mtu) else {
+                metrics.dropped(DropReason::TooBig);
+                continue;
+            };
+            let packet = &self.packet[..padded(len, mtu)];
+            let Some(sealed) = link.seal(packet, &mut self.sealed[at..], now) else {
+                metrics.dropped(DropReason::TooBig);
+                continue;
+            };
+            device.count_sealed(sealed, len);
+            match sealed {
+                Sealed::Data(len) => {
+                    self.messages.push(Message::Data(len));
+                    at += len;
+                }
+                Sealed::Handshake(len) => {
+                    self.messages.push(Message::Handshake(len));
+                    at += len;
+                }
+                Sealed::Waits => {}
+            }
+        }
+        Ok(endpoint)
+    }
+
+    fn write_packet(
+        &mut self,
+        payload: &[u8],
+        outgoing: Outgoing<'_>,
+        mtu: usize,
+    ) -> Option<usize> {
+        let room = &mut self.packet[..mtu];
+        let len = write_udp(room, outgoing.source, outgoing.destination, payload)?;
+        room[len..padded(len, mtu)].fill(0);
+        Some(len)
+    }
+
+    fn transmit(&self, outer: &OuterSocket, metrics: &Metrics, to: Endpoint) -> io::Result<()> {
+        for (index, run) in runs(&self.messages, outer.segments_max()).into_iter().enumerate() {
+            match outer.try_send(to, &self.sealed[run.bytes], run.segment) {
+                // Nothing has gone yet: the caller may wait and send all of it again.
+                Err(full) if index == 0 && full.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(full);
+                }
+                Err(_) => metrics.dropped(DropReason::NotSent),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The length of a packet with its padding: a multiple of 16, but never more than the MTU.
+fn padded(len: usize, mtu: usize) -> usize {
+    len.next_multiple_of(PADDING_BYTES).min(mtu)
+}
+
+const _: () = assert!(HEADERS_BYTES < INNER_MTU_MAX_BYTES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_stays_inside_the_mtu() {
+        assert_eq!(padded(49, 1280), 64);
+        assert_eq!(padded(64, 1280), 64);
+        assert_eq!(padded(1280, 1280), 1280);
+        assert_eq!(padded(1415, 1420), 1416);
+        assert_eq!(padded(1417, 1420), 1420);
+    }
+}

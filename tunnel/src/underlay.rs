@@ -1,0 +1,92 @@
+//! One type for both ways to have a tunnel: in this process, or an interface of the host.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use crate::hosted::{HostedError, HostedTunnel};
+use crate::key::PublicKey;
+use crate::peer::{PeerConfig, PeerState};
+use crate::tunnel::{SocketError, Tunnel};
+
+/// What carries a program's trunks.
+#[derive(Clone, Debug)]
+pub enum Underlay {
+    /// WireGuard in this process: no privileges, no interface. The default.
+    InProcess(Tunnel),
+    /// An interface of the host, kernel or wireguard-go, whose peers we set with `wg`.
+    Hosted(HostedTunnel),
+}
+
+impl Underlay {
+    /// Our key.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        match self {
+            Self::InProcess(tunnel) => tunnel.public_key(),
+            Self::Hosted(hosted) => hosted.public_key(),
+        }
+    }
+
+    /// Our address inside the tunnel.
+    #[must_use]
+    pub fn address(&self) -> Ipv6Addr {
+        match self {
+            Self::InProcess(tunnel) => tunnel.address(),
+            Self::Hosted(hosted) => hosted.address(),
+        }
+    }
+
+    /// The UDP port outside the tunnel, for telling peers where we are.
+    #[must_use]
+    pub fn listen_port(&self) -> u16 {
+        match self {
+            Self::InProcess(tunnel) => tunnel.local_addr().port(),
+            Self::Hosted(hosted) => hosted.listen_port(),
+        }
+    }
+
+    /// Sets the whole list of peers; missing ones are gone when this returns.
+    ///
+    /// # Errors
+    /// In host mode, if `wg` or `ip` refuses.
+    pub async fn set_peers(&self, peers: Vec<PeerConfig>) -> Result<(), HostedError> {
+        match self {
+            Self::InProcess(tunnel) => {
+                tunnel.set_peers(peers);
+                Ok(())
+            }
+            Self::Hosted(hosted) => hosted.set_peers(peers).await,
+        }
+    }
+
+    /// Every peer's state.
+    ///
+    /// # Errors
+    /// In host mode, if `wg` refuses.
+    pub async fn peers(&self) -> Result<Vec<PeerState>, HostedError> {
+        match self {
+            Self::InProcess(tunnel) => Ok(tunnel.peers()),
+            Self::Hosted(hosted) => hosted.peers().await,
+        }
+    }
+
+    /// A socket for quinn on our tunnel address; port 0 takes any.
+    ///
+    /// # Errors
+    /// If the port is taken, or the host refuses.
+    pub fn quic_socket(&self, port: u16) -> Result<Arc<dyn quinn::AsyncUdpSocket>, SocketError> {
+        match self {
+            Self::InProcess(tunnel) => tunnel.udp_socket(port),
+            Self::Hosted(hosted) => hosted.quic_socket(port),
+        }
+    }
+
+    /// Where to bind TCP for the second carrier; `None` where there is no interface to bind to.
+    #[must_use]
+    pub fn tcp_bind_address(&self, port: u16) -> Option<SocketAddr> {
+        match self {
+            Self::InProcess(_) => None,
+            Self::Hosted(hosted) => Some(hosted.tcp_bind_address(port)),
+        }
+    }
+}
