@@ -154,6 +154,14 @@ impl Session {
         }
     }
 
+    /// The peer's process was replaced: it knows nothing of what it was told before.
+    pub fn handle_peer_restart(&mut self) {
+        if !self.sender.is_untouched() || self.receiver.received() > Seq::ZERO {
+            self.reset_unsent = false;
+            self.abandon(Cause::SessionLost, "the other end was restarted");
+        }
+    }
+
     /// The driver has written everything up to `seq` to its own socket, or has thrown it away for good.
     pub fn handle_consumed(&mut self, seq: Seq, now: Instant) {
         self.receiver.handle_consumed(seq, now);

@@ -103,7 +103,8 @@ impl Receiver {
         if self.received_bytes >= self.granted {
             return Err(ProtocolError::CreditExceeded { seq: seq.get() });
         }
-        self.stage = self.next_stage(&body).ok_or(ProtocolError::OutOfPlace { seq: seq.get() })?;
+        self.stage =
+            self.next_stage(&body).ok_or_else(|| ProtocolError::OutOfPlace { seq: seq.get() })?;
         let cost = body.cost();
         self.received = seq;
         self.received_bytes += cost;
