@@ -158,6 +158,12 @@ impl Shutdown {
         self.inner.stop.cancel();
     }
 
+    /// What a tunnel spawns its tasks with: they are services.
+    pub fn tasks(&self) -> antipode_tunnel::Tasks {
+        let Inner { services, stop, .. } = &*self.inner;
+        antipode_tunnel::Tasks { tracker: services.clone(), stop: stop.clone() }
+    }
+
     /// Work that still runs.
     pub fn work_len(&self) -> usize {
         self.inner.work.len()

@@ -50,9 +50,10 @@ pub fn server_name(member_id: &str) -> Option<ServerName<'static>> {
 pub fn member_id_of(certificate: &[u8]) -> Option<String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let names = parsed.subject_alternative_name().ok()??;
-    let mut ids = names.value.general_names.iter().map(|name| {
-        if let GeneralName::DNSName(name) = name { member_id_in(name) } else { None }
-    });
+    let mut ids =
+        names.value.general_names.iter().map(|name| {
+            if let GeneralName::DNSName(name) = name { member_id_in(name) } else { None }
+        });
     let id = ids.next()??.to_owned();
     // A certificate with further names isn't one of our gateway's.
     ids.next().is_none().then_some(id)

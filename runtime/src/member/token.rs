@@ -21,13 +21,13 @@ const GATEWAY_LEN_MAX: usize = 255 + 6;
 
 /// SHA-256 of an authority's `SubjectPublicKeyInfo`, so it stays when its certificate is renewed.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub struct Pin([u8; PIN_LEN]);
+pub struct AuthorityPin([u8; PIN_LEN]);
 
 /// What a joining member needs to know.
 #[derive(Clone)]
 pub struct JoinToken {
     gateway: String,
-    pin: Pin,
+    pin: AuthorityPin,
     secret: SecretString,
 }
 
@@ -62,7 +62,7 @@ pub enum TokenError {
 #[error("not an X.509 certificate")]
 pub struct PinError;
 
-impl Pin {
+impl AuthorityPin {
     /// The pin of `certificate`.
     ///
     /// # Errors
@@ -74,26 +74,31 @@ impl Pin {
         if !rest.is_empty() {
             return Err(PinError);
         }
-        Ok(Self(Sha256::digest(parsed.public_key().raw).into()))
+        Ok(Self::of_public_key_info(parsed.public_key().raw))
+    }
+
+    /// The pin of an authority whose `SubjectPublicKeyInfo` has this DER.
+    pub fn of_public_key_info(der: &[u8]) -> Self {
+        Self(Sha256::digest(der).into())
     }
 }
 
-impl From<[u8; PIN_LEN]> for Pin {
+impl From<[u8; PIN_LEN]> for AuthorityPin {
     fn from(sha256: [u8; PIN_LEN]) -> Self {
         Self(sha256)
     }
 }
 
-impl fmt::Display for Pin {
+impl fmt::Display for AuthorityPin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("sha256/")?;
         f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
     }
 }
 
-impl fmt::Debug for Pin {
+impl fmt::Debug for AuthorityPin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pin({self})")
+        write!(f, "AuthorityPin({self})")
     }
 }
 
@@ -103,7 +108,11 @@ impl JoinToken {
     /// # Errors
     ///
     /// When the address or the secret doesn't fit a token.
-    pub fn new(gateway: String, pin: Pin, secret: SecretString) -> Result<Self, TokenError> {
+    pub fn new(
+        gateway: String,
+        pin: AuthorityPin,
+        secret: SecretString,
+    ) -> Result<Self, TokenError> {
         if !is_host_port(&gateway) {
             return Err(TokenError::BadGateway);
         }
@@ -119,7 +128,7 @@ impl JoinToken {
     }
 
     /// What the gateway's authority must be.
-    pub const fn pin(&self) -> Pin {
+    pub const fn pin(&self) -> AuthorityPin {
         self.pin
     }
 
@@ -181,7 +190,7 @@ pub fn is_host_port(text: &str) -> bool {
 }
 
 struct Parts<'a> {
-    pin: Pin,
+    pin: AuthorityPin,
     secret: &'a str,
     gateway: &'a str,
 }
@@ -195,7 +204,7 @@ fn split(payload: &[u8]) -> Option<Parts<'_>> {
     let (len, rest) = rest.split_first()?;
     let (secret, gateway) = rest.split_at_checked(usize::from(*len))?;
     Some(Parts {
-        pin: Pin(*pin),
+        pin: AuthorityPin(*pin),
         secret: std::str::from_utf8(secret).ok()?,
         gateway: std::str::from_utf8(gateway).ok()?,
     })
@@ -214,7 +223,7 @@ mod tests {
 
     fn token() -> JoinToken {
         let secret = SecretString::from("s3cret-of-the-token");
-        JoinToken::new("gw.example:7443".into(), Pin([7; 32]), secret).unwrap()
+        JoinToken::new("gw.example:7443".into(), AuthorityPin([7; 32]), secret).unwrap()
     }
 
     /// Released tokens are in people's files: this text must parse for ever.
@@ -224,7 +233,7 @@ mod tests {
         assert_eq!(token().expose().expose_secret(), golden);
         let parsed: JoinToken = format!(" {golden}\n").parse().unwrap();
         assert_eq!(parsed.gateway(), "gw.example:7443");
-        assert_eq!(parsed.pin(), Pin([7; 32]));
+        assert_eq!(parsed.pin(), AuthorityPin([7; 32]));
         assert_eq!(parsed.secret().expose_secret(), "s3cret-of-the-token");
     }
 
@@ -269,11 +278,11 @@ mod tests {
         #[test]
         fn any_token_round_trips(secret in "[ -~]{1,255}", pin: [u8; 32], port in 1_u16..) {
             let gateway = format!("gw-1.example:{port}");
-            let token = JoinToken::new(gateway.clone(), Pin(pin), SecretString::from(secret.clone()));
+            let token = JoinToken::new(gateway.clone(), AuthorityPin(pin), SecretString::from(secret.clone()));
             let text = token.unwrap().expose();
             let parsed: JoinToken = text.expose_secret().parse().unwrap();
             prop_assert_eq!(parsed.gateway(), gateway);
-            prop_assert_eq!(parsed.pin(), Pin(pin));
+            prop_assert_eq!(parsed.pin(), AuthorityPin(pin));
             prop_assert_eq!(parsed.secret().expose_secret(), secret);
         }
 
