@@ -4,18 +4,27 @@
 //! |---|---|
 //! | [`repository`] | the repository as text, for the tests that read it |
 //! | [`require`] | a test that lacks something says so |
-//! | [`process`] | programs that a test starts, and ends by their own ids |
+//! | [`process`], [`programs`], [`foreign`] | programs that a test starts: any, ours, other people's |
+//! | [`world`], [`settings`] | gateway, core and nodes as programs, and their configuration files |
 //! | [`certificate`] | an authority for the test's TLS |
 //! | [`backend`], [`sockets`], [`body`] | an ordinary backend, and bodies too large to hold |
-//! | [`client`] | WebSocket, HTTP or raw bytes to a node |
+//! | [`client`] | WebSocket, HTTP or raw bytes to a server |
 //! | [`stories`] | what clients do, told once for direct and relayed |
+//! | [`autobahn`] | Autobahn's suite, and two of its runs compared |
+//! | [`report`] | what measuring programs print |
 
+pub mod autobahn;
 pub mod backend;
 pub mod body;
 pub mod certificate;
 pub mod client;
+pub mod foreign;
 pub mod process;
+pub mod programs;
+pub mod report;
 pub mod repository;
 pub mod require;
+pub mod settings;
 pub mod sockets;
 pub mod stories;
+pub mod world;

@@ -1,0 +1,120 @@
+//! The configuration files of a world's programs: as short as a user's could be.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::certificate::Certificates;
+
+/// Where clients find a node.
+#[must_use]
+pub fn front(address: IpAddr, node: usize) -> SocketAddr {
+    SocketAddr::new(address, numbered(8443, node))
+}
+
+/// Where a program answers its operator: 0 the gateway, 1 the core, then nodes.
+#[must_use]
+pub fn admin(address: IpAddr, program: usize) -> SocketAddr {
+    SocketAddr::new(address, numbered(9400, program))
+}
+
+/// Where the gateway answers which node is best.
+#[must_use]
+pub fn steering(address: IpAddr) -> SocketAddr {
+    SocketAddr::new(address, 7480)
+}
+
+/// The file with a member's join token.
+#[must_use]
+pub fn token_file(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.token"))
+}
+
+fn numbered(base: u16, index: usize) -> u16 {
+    base + u16::try_from(index).expect("a world is small")
+}
+
+/// The gateway's file.
+#[must_use]
+pub fn gateway(folder: &Path, address: IpAddr) -> String {
+    format!(
+        r#"
+listen = "{address}:7443"
+state_dir = "{state}"
+
+[http]
+listen = "{http}"
+
+[grpc]
+listen = "{address}:7481"
+
+[admin]
+listen = "{admin}"
+"#,
+        state = folder.join("gateway").display(),
+        http = steering(address),
+        admin = admin(address, 0),
+    )
+}
+
+/// The core's file.
+#[must_use]
+pub fn core(folder: &Path, address: IpAddr, backend: &str) -> String {
+    format!(
+        r#"
+[member]
+state_dir = "{state}"
+join_token_file = "{token}"
+name = "core"
+region = "test"
+endpoints = ["{tunnel}"]
+
+[tunnel]
+listen = "{tunnel}"
+
+[[backend]]
+url = "{backend}"
+
+[admin]
+listen = "{admin}"
+"#,
+        state = folder.join("core").display(),
+        token = token_file(folder, "core").display(),
+        tunnel = SocketAddr::new(address, 51820),
+        admin = admin(address, 1),
+    )
+}
+
+/// A node's file.
+#[must_use]
+pub fn node(folder: &Path, address: IpAddr, index: usize, certificates: &Certificates) -> String {
+    let name = format!("node{index}");
+    format!(
+        r#"
+[[listen]]
+address = "{front}"
+
+[[certificate]]
+chain_file = "{chain}"
+key_file = "{key}"
+
+[member]
+state_dir = "{state}"
+join_token_file = "{token}"
+name = "{name}"
+region = "test"
+public_urls = ["wss://{front}"]
+
+[tunnel]
+listen = "{address}:0"
+
+[admin]
+listen = "{admin}"
+"#,
+        front = front(address, index),
+        chain = certificates.chain_file.display(),
+        key = certificates.key_file.display(),
+        state = folder.join(&name).display(),
+        token = token_file(folder, &name).display(),
+        admin = admin(address, 2 + index),
+    )
+}
