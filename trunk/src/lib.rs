@@ -1,1 +1,38 @@
-//! Trunks: lanes of gRPC over QUIC in a tunnel, or over TCP through an interface, and the sessions they carry.
+//! Trunks: lanes of gRPC between a node and a core, and the sessions they carry.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`port`] | one end of a session, for the task that owns the socket |
+//! | [`dial`] | the node's end: a trunk to each core, kept up for ever |
+//! | [`accept`] | the core's end: lanes in, sessions out |
+//! | [`carrier`] | what a lane runs on: a QUIC stream in the tunnel, or TCP through an interface |
+//! | [`metrics`] | every series this crate exports |
+//! | [`testing`] | both ends in memory, for tests of what stands on top |
+//!
+//! Inside, from the session outwards: `cell` (a machine and who waits for it) → `queue` (whose turn it
+//! is on a lane) → `sessions` (all of one trunk) → `lane` (one gRPC call).
+//!
+//! A segment stays in its session's machine until the lane has room for it: there is no queue between
+//! them, so what waits is bounded by the sessions' own limits.
+
+pub mod accept;
+mod batch;
+pub mod carrier;
+mod cell;
+pub mod dial;
+mod lane;
+pub mod metrics;
+pub mod port;
+mod queue;
+mod service;
+mod sessions;
+pub mod testing;
+
+pub use accept::{AcceptConfig, Incoming, NodeIdentity, TrunkServer};
+pub use dial::{CoreTarget, OpenError, TrunkState, Trunks, TrunksConfig};
+pub use metrics::Metrics;
+pub use port::{Delivery, SessionPort};
+
+pub use antipode_proto::body::{Body, CHUNK_BYTES_MAX};
+pub use antipode_proto::seq::Seq;
+pub use antipode_proto::session::{Config as SessionConfig, Ended};

@@ -1,0 +1,189 @@
+//! The core's end: takes lanes from the nodes on its roster and gives out their sessions.
+
+mod listen;
+mod register;
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use antipode_proto::DESCRIPTORS;
+use antipode_proto::session::Config as SessionConfig;
+use antipode_proto::trunk::v1::RequestHead;
+use antipode_proto::trunk::v1::trunk_server::TrunkServer as TrunkService;
+use antipode_runtime::clock;
+use antipode_runtime::shutdown::Shutdown;
+use antipode_tunnel::TrunkTuning;
+use tokio::sync::{mpsc, watch};
+use tokio::time::interval;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+
+pub use listen::{Listen, StartError};
+pub(crate) use register::Register;
+
+use crate::batch::BATCH_BYTES_READ_MAX;
+use crate::dial::TrunkState;
+use crate::metrics::Metrics;
+use crate::port::SessionPort;
+use crate::service::LaneService;
+
+/// Lanes accepted and not yet served.
+const LANES_WAITING_MAX: usize = 256;
+
+/// How often sessions without a lane are looked at.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A core keeps a session this much longer than its node does: a node that comes back in time must
+/// find it, or it would tell the core a request for the second time.
+const CORE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Settings of a core's end.
+#[derive(Clone, Debug)]
+pub struct AcceptConfig {
+    /// The core's certificate, and the authority that nodes' certificates must come from.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// QUIC's windows and timers.
+    pub tuning: TrunkTuning,
+    /// Limits of each session.
+    pub session: SessionConfig,
+    /// Most sessions over all trunks.
+    pub sessions_max: usize,
+    /// 16 random bytes drawn when the process started.
+    pub run: [u8; 16],
+    /// Name and version, for the peer's log.
+    pub software: String,
+}
+
+/// A node on the roster.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NodeIdentity {
+    /// The identity in its certificate.
+    pub member_id: String,
+    /// What the operator calls it.
+    pub name: String,
+    /// Where it stands.
+    pub region: String,
+    /// Its address inside the tunnel, which follows from its WireGuard key.
+    pub address: Ipv6Addr,
+}
+
+impl NodeIdentity {
+    pub(crate) fn for_tests(name: &str) -> Self {
+        let (member_id, region) = (name.to_owned(), "test".to_owned());
+        Self { member_id, name: name.to_owned(), region, address: Ipv6Addr::LOCALHOST }
+    }
+}
+
+/// A session that a client opened at a node.
+#[derive(Debug)]
+pub struct Incoming {
+    /// What the client asked for; acknowledged already.
+    pub head: RequestHead,
+    /// The core's end of the session.
+    pub port: SessionPort,
+    /// The node it came through.
+    pub node: NodeIdentity,
+}
+
+/// The core's end of all trunks. Clones share it.
+#[derive(Clone, Debug)]
+pub struct TrunkServer {
+    register: Arc<Register>,
+    nodes: Arc<watch::Sender<BTreeMap<Ipv6Addr, NodeIdentity>>>,
+}
+
+impl TrunkServer {
+    /// Serves lanes on `listen` until the services of `shutdown` stop.
+    ///
+    /// Nobody is let in before [`TrunkServer::set_nodes`] names them.
+    ///
+    /// # Errors
+    ///
+    /// The TLS settings don't suit QUIC, or a socket can't be used.
+    pub fn start(
+        config: AcceptConfig,
+        listen: Vec<Listen>,
+        shutdown: &Shutdown,
+        metrics: Metrics,
+    ) -> Result<(Self, mpsc::Receiver<Incoming>), StartError> {
+        let (incoming, accepted) = mpsc::channel(1024);
+        let (nodes, on_roster) = watch::channel(BTreeMap::new());
+        let mut session = config.session;
+        session.resume_window += CORE_PATIENCE;
+        let register = Register::new(session, config.sessions_max, incoming, metrics);
+
+        let (lanes, waiting) = mpsc::channel(LANES_WAITING_MAX);
+        for listen in listen {
+            listen::start(listen, &config, &on_roster, &lanes, shutdown)?;
+        }
+        let service = LaneService {
+            register: Arc::clone(&register),
+            shutdown: shutdown.clone(),
+            run: config.run,
+            software: config.software,
+        };
+        serve(service, waiting, shutdown);
+        sweep(Arc::clone(&register), shutdown);
+        Ok((Self { register, nodes: Arc::new(nodes) }, accepted))
+    }
+
+    /// Names the nodes that may open lanes. One that is missing is cut off at once, and its sessions end.
+    pub fn set_nodes(&self, nodes: Vec<NodeIdentity>) {
+        let nodes: BTreeMap<_, _> = nodes.into_iter().map(|node| (node.address, node)).collect();
+        self.register.retain(|member_id| nodes.values().any(|node| node.member_id == member_id));
+        self.nodes.send_replace(nodes);
+    }
+
+    /// Every trunk that has sessions or lanes.
+    #[must_use]
+    pub fn states(&self) -> Vec<TrunkState> {
+        self.register.states()
+    }
+
+    /// Sessions held over all trunks.
+    #[must_use]
+    pub fn sessions_count(&self) -> usize {
+        self.register.sessions_count()
+    }
+}
+
+fn serve(
+    service: LaneService,
+    waiting: mpsc::Receiver<crate::carrier::AcceptedLane>,
+    shutdown: &Shutdown,
+) {
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .build_v1()
+        .expect("the descriptors were made by our own build");
+    let trunk = TrunkService::new(service)
+        .max_decoding_message_size(BATCH_BYTES_READ_MAX)
+        .max_encoding_message_size(BATCH_BYTES_READ_MAX);
+    let server = Server::builder()
+        .initial_stream_window_size(crate::dial::LANE_WINDOW_BYTES)
+        .initial_connection_window_size(2 * crate::dial::LANE_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(crate::dial::KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(crate::dial::KEEP_ALIVE))
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(trunk);
+    shutdown.spawn_essential("trunk server", async move {
+        health_reporter.set_serving::<TrunkService<LaneService>>().await;
+        let lanes =
+            tokio_stream::StreamExt::map(ReceiverStream::new(waiting), Ok::<_, std::io::Error>);
+        server.serve_with_incoming(lanes).await
+    });
+}
+
+fn sweep(register: Arc<Register>, shutdown: &Shutdown) {
+    shutdown.spawn_service(async move {
+        let mut tick = interval(SWEEP_INTERVAL);
+        loop {
+            tick.tick().await;
+            register.handle_timeout(clock::now());
+        }
+    });
+}

@@ -1,0 +1,162 @@
+//! Where lanes come in: QUIC on the tunnel's socket, or TCP on the interface's address. Either way the
+//! address inside the tunnel, which WireGuard vouches for, says which node it is.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use antipode_runtime::member::tls::member_id_of;
+use antipode_runtime::shutdown::Shutdown;
+use antipode_tunnel::transport_config;
+use quinn::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
+use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, TokioRuntime};
+use rustls::pki_types::CertificateDer;
+use tokio::io::join;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_util::either::Either;
+use tracing::{debug, info, warn};
+
+use super::{AcceptConfig, NodeIdentity};
+use crate::carrier::AcceptedLane;
+
+type Roster = watch::Receiver<BTreeMap<Ipv6Addr, NodeIdentity>>;
+
+/// QUIC's application error for a peer that has no business here.
+const NOT_ON_ROSTER: u32 = 1;
+
+/// A place where lanes are accepted.
+#[derive(Debug)]
+pub enum Listen {
+    /// QUIC on a UDP socket with an address inside the tunnel.
+    Quic(Arc<dyn AsyncUdpSocket>),
+    /// Plain HTTP/2 on a TCP listener with an address inside the tunnel.
+    Tcp(TcpListener),
+}
+
+/// Why the core can't accept trunks.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// QUIC needs TLS 1.3 with AES-128-GCM-SHA256.
+    #[error("the TLS settings do not suit QUIC")]
+    Tls(#[source] NoInitialCipherSuite),
+    /// The socket can't be used.
+    #[error("cannot use the trunk's socket")]
+    Socket(#[source] std::io::Error),
+}
+
+pub(super) fn start(
+    listen: Listen,
+    config: &AcceptConfig,
+    roster: &Roster,
+    lanes: &mpsc::Sender<AcceptedLane>,
+    shutdown: &Shutdown,
+) -> Result<(), StartError> {
+    let (roster, lanes) = (roster.clone(), lanes.clone());
+    match listen {
+        Listen::Quic(socket) => {
+            let endpoint = endpoint(socket, config)?;
+            let each = shutdown.clone();
+            shutdown.spawn_service(async move {
+                while let Some(incoming) = endpoint.accept().await {
+                    let (roster, lanes) = (roster.clone(), lanes.clone());
+                    each.spawn_service(serve_quic(incoming, roster, lanes));
+                }
+            });
+        }
+        Listen::Tcp(listener) => {
+            shutdown.spawn_service(serve_tcp(listener, roster, lanes));
+        }
+    }
+    Ok(())
+}
+
+fn endpoint(
+    socket: Arc<dyn AsyncUdpSocket>,
+    config: &AcceptConfig,
+) -> Result<Endpoint, StartError> {
+    let tls = QuicServerConfig::try_from(Arc::clone(&config.tls)).map_err(StartError::Tls)?;
+    let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
+    server.transport_config(Arc::new(transport_config(config.tuning)));
+    let runtime = Arc::new(TokioRuntime);
+    Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(server), socket, runtime)
+        .map_err(StartError::Socket)
+}
+
+async fn serve_quic(
+    incoming: quinn::Incoming,
+    mut roster: Roster,
+    lanes: mpsc::Sender<AcceptedLane>,
+) {
+    let address = incoming.remote_address();
+    let connection = match incoming.await {
+        Ok(connection) => connection,
+        Err(error) => return debug!(peer = %address, %error, "trunk handshake ended"),
+    };
+    let certified = certified_member(&connection);
+    let Some(node) =
+        on_roster(&roster, address).filter(|node| certified.as_ref() == Some(&node.member_id))
+    else {
+        warn!(peer = %address, member = ?certified, "trunk refused: not on the roster");
+        return connection.close(NOT_ON_ROSTER.into(), b"not on the roster");
+    };
+    info!(node = %node.name, peer = %address, "node connected");
+    loop {
+        let stream = tokio::select! {
+            stream = connection.accept_bi() => stream,
+            changed = roster.changed() => {
+                if changed.is_err() || on_roster(&roster, address).as_ref() != Some(&node) {
+                    connection.close(NOT_ON_ROSTER.into(), b"taken off the roster");
+                    return;
+                }
+                continue;
+            }
+        };
+        let Ok((send, receive)) = stream else {
+            let reason = connection.close_reason().map(|reason| reason.to_string());
+            return info!(node = %node.name, reason, "node disconnected");
+        };
+        let lane = AcceptedLane { io: Either::Left(join(receive, send)), node: node.clone() };
+        if lanes.send(lane).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn serve_tcp(listener: TcpListener, roster: Roster, lanes: mpsc::Sender<AcceptedLane>) {
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, mostly: trying again at once would only spin.
+                warn!(%error, "cannot accept a lane");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Some(node) = on_roster(&roster, address) else {
+            warn!(peer = %address, "lane refused: not on the roster");
+            continue;
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "lane left before it began");
+            continue;
+        }
+        if lanes.send(AcceptedLane { io: Either::Right(stream), node }).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn on_roster(roster: &Roster, address: SocketAddr) -> Option<NodeIdentity> {
+    match address.ip() {
+        IpAddr::V6(address) => roster.borrow().get(&address).cloned(),
+        IpAddr::V4(_) => None,
+    }
+}
+
+fn certified_member(connection: &quinn::Connection) -> Option<String> {
+    let identity = connection.peer_identity()?;
+    let chain = identity.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    member_id_of(chain.first()?)
+}

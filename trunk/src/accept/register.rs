@@ -1,0 +1,125 @@
+//! Which node has which trunk: one run of a node's process is one trunk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use antipode_proto::session::Config;
+use antipode_proto::trunk::v1::{Cause, Hello};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tonic::Status;
+use tracing::info;
+
+use super::{Incoming, NodeIdentity};
+use crate::dial::TrunkState;
+use crate::metrics::Metrics;
+use crate::sessions::{Admission, SessionLimit, Sessions};
+
+/// The trunks of a core, by the member at their other end.
+#[derive(Debug)]
+pub(crate) struct Register {
+    config: Config,
+    limit: Arc<SessionLimit>,
+    incoming: mpsc::Sender<Incoming>,
+    metrics: Metrics,
+    trunks: Mutex<BTreeMap<String, Trunk>>,
+}
+
+#[derive(Debug)]
+struct Trunk {
+    run: Vec<u8>,
+    lanes: u32,
+    sessions: Arc<Sessions>,
+}
+
+impl Register {
+    pub(crate) fn new(
+        config: Config,
+        sessions_max: usize,
+        incoming: mpsc::Sender<Incoming>,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        let limit = SessionLimit::new(sessions_max);
+        Arc::new(Self { config, limit, incoming, metrics, trunks: Mutex::default() })
+    }
+
+    /// The trunk that a lane belongs to, made if it is the first lane of the node's run. The sessions
+    /// of an older run end: the process that held their clients is gone.
+    pub(crate) fn trunk(
+        &self,
+        node: &NodeIdentity,
+        hello: &Hello,
+    ) -> Result<Arc<Sessions>, Status> {
+        let mut trunks = self.trunks.lock();
+        if let Some(trunk) = trunks.get(&node.member_id) {
+            if trunk.run == hello.run && trunk.lanes == hello.lanes {
+                return Ok(Arc::clone(&trunk.sessions));
+            }
+            if trunk.run == hello.run {
+                return Err(Status::invalid_argument("a run keeps its number of lanes"));
+            }
+        }
+        let admission = Admission {
+            incoming: self.incoming.clone(),
+            node: node.clone(),
+            limit: Arc::clone(&self.limit),
+        };
+        let (config, metrics) = (self.config, self.metrics.clone());
+        let sessions = Sessions::new(hello.lanes, config, Some(admission), metrics);
+        let (run, lanes) = (hello.run.to_vec(), hello.lanes);
+        let trunk = Trunk { run, lanes, sessions: Arc::clone(&sessions) };
+        let older = trunks.insert(node.member_id.clone(), trunk);
+        drop(trunks);
+        info!(node = %node.name, software = %hello.software, lanes, "trunk opened");
+        if let Some(older) = older {
+            older.end(Cause::ClientLost, "the node was restarted");
+        }
+        Ok(sessions)
+    }
+
+    /// Cuts off every node that `stays` does not name.
+    pub(crate) fn retain(&self, stays: impl Fn(&str) -> bool) {
+        let mut trunks = self.trunks.lock();
+        let gone: Vec<_> = trunks.keys().filter(|member| !stays(member)).cloned().collect();
+        let gone: Vec<_> = gone.iter().filter_map(|member| trunks.remove(member)).collect();
+        drop(trunks);
+        gone.iter().for_each(|trunk| trunk.end(Cause::Policy, "the node was taken off the roster"));
+    }
+
+    pub(crate) fn handle_timeout(&self, now: Instant) {
+        let all = self.all();
+        all.iter().for_each(|(_, sessions)| sessions.handle_timeout(now));
+        self.trunks
+            .lock()
+            .retain(|_, trunk| trunk.sessions.lanes_up() > 0 || trunk.sessions.len() > 0);
+    }
+
+    pub(crate) fn states(&self) -> Vec<TrunkState> {
+        let state = |(member_id, sessions): (String, Arc<Sessions>)| TrunkState {
+            member_id,
+            lanes_up: sessions.lanes_up(),
+            sessions: sessions.len(),
+            rtt: None,
+            loss_ppm: 0,
+        };
+        self.all().into_iter().map(state).collect()
+    }
+
+    pub(crate) fn sessions_count(&self) -> usize {
+        self.all().iter().map(|(_, sessions)| sessions.len()).sum()
+    }
+
+    fn all(&self) -> Vec<(String, Arc<Sessions>)> {
+        let trunks = self.trunks.lock();
+        let pair = |(id, trunk): (&String, &Trunk)| (id.clone(), Arc::clone(&trunk.sessions));
+        trunks.iter().map(pair).collect()
+    }
+}
+
+impl Trunk {
+    fn end(&self, cause: Cause, detail: &str) {
+        self.sessions.end_all(cause, detail);
+        self.sessions.revoke_lanes();
+    }
+}

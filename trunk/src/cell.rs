@@ -1,0 +1,131 @@
+//! One session's machine, and the wakers of those who wait for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+use std::time::Instant;
+
+use antipode_proto::session::Session;
+use antipode_proto::trunk::v1::frame::Kind;
+use antipode_runtime::clock;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tracing::debug;
+
+use crate::queue::LaneQueue;
+use crate::sessions::Sessions;
+
+/// Shared by the lane, which moves frames, and the port, which moves bodies.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    pub(crate) id: u64,
+    machine: Mutex<Session>,
+    reading: AtomicWaker,
+    writing: AtomicWaker,
+    finishing: AtomicWaker,
+    /// In the lane's round of turns already.
+    pub(crate) queued: AtomicBool,
+    /// In the lane's list of acknowledgements to come already.
+    pub(crate) ack_armed: AtomicBool,
+    pub(crate) queue: Arc<LaneQueue>,
+    sessions: Weak<Sessions>,
+}
+
+impl Cell {
+    pub(crate) fn new(
+        id: u64,
+        machine: Session,
+        queue: Arc<LaneQueue>,
+        sessions: Weak<Sessions>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            machine: Mutex::new(machine),
+            reading: AtomicWaker::new(),
+            writing: AtomicWaker::new(),
+            finishing: AtomicWaker::new(),
+            queued: AtomicBool::new(false),
+            ack_armed: AtomicBool::new(false),
+            queue,
+            sessions,
+        })
+    }
+
+    /// Changes the machine, then sees to whatever follows from it: a turn on the lane, an
+    /// acknowledgement to come, the session's removal.
+    pub(crate) fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut Session) -> R) -> R {
+        let mut machine = self.machine.lock();
+        let result = change(&mut machine);
+        let wants_transmit = machine.wants_transmit();
+        let ack_deadline = machine.ack_deadline();
+        let (finished, ended) = (machine.is_finished(), machine.ended().is_some());
+        drop(machine);
+
+        if wants_transmit {
+            self.queue.enqueue(self);
+        } else if let Some(due) = ack_deadline {
+            self.queue.arm_ack(self, due);
+        }
+        if finished {
+            self.forget();
+        }
+        if finished || ended {
+            self.wake_all();
+        }
+        result
+    }
+
+    /// Looks at the machine without changing it.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&Session) -> R) -> R {
+        look(&self.machine.lock())
+    }
+
+    /// Changes the machine without side effects: the lane's own turn.
+    pub(crate) fn turn<R>(&self, turn: impl FnOnce(&mut Session) -> R) -> R {
+        turn(&mut self.machine.lock())
+    }
+
+    /// Takes a frame that the lane brought.
+    pub(crate) fn handle_frame(self: &Arc<Self>, kind: Kind) {
+        let now = clock::now();
+        self.change(|machine| {
+            if let Err(error) = machine.handle_frame(kind, now) {
+                debug!(session.id = self.id, %error, "the peer broke the trunk's protocol");
+                machine.reset(error.cause(), &error.to_string());
+            }
+        });
+        self.reading.wake();
+        self.writing.wake();
+    }
+
+    pub(crate) fn handle_timeout(self: &Arc<Self>, now: Instant) {
+        self.change(|machine| machine.handle_timeout(now));
+    }
+
+    pub(crate) fn wait_reading(&self, waker: &Waker) {
+        self.reading.register(waker);
+    }
+
+    pub(crate) fn wait_writing(&self, waker: &Waker) {
+        self.writing.register(waker);
+    }
+
+    pub(crate) fn wait_finishing(&self, waker: &Waker) {
+        self.finishing.register(waker);
+    }
+
+    /// Takes the session off its trunk's register.
+    pub(crate) fn forget(&self) {
+        if let Some(sessions) = self.sessions.upgrade() {
+            sessions.forget(self.id);
+        }
+        self.ack_armed.store(false, Ordering::Release);
+        self.finishing.wake();
+    }
+
+    fn wake_all(&self) {
+        self.reading.wake();
+        self.writing.wake();
+        self.finishing.wake();
+    }
+}

@@ -1,0 +1,91 @@
+//! One gRPC call that carries a lane: batches out as they fill, batches in as they come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use antipode_proto::trunk::v1::{Batch, Hello};
+use antipode_runtime::clock;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tonic::{Status, Streaming};
+use tracing::warn;
+
+use crate::batch::{BATCH_BYTES_MAX, Draft};
+use crate::metrics::{Direction, Metrics};
+use crate::queue::LaneQueue;
+use crate::sessions::Sessions;
+
+/// The version of the trunk protocol that this program speaks.
+pub(crate) const VERSION: u32 = 1;
+
+/// Batches between the lane's writer and the gRPC call: one in flight, one to follow.
+pub(crate) const BATCHES_AHEAD: usize = 2;
+
+/// A busy lane gathers for this long before it flushes. One write a message costs 4 to 12 µs of
+/// processor time, a batch of 16 to 64 messages 0.4 to 0.6 µs a message; a lane that last carried a
+/// single frame doesn't wait at all.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Moves what waits in the queue to the call, until the call has ended. `wrap` makes a batch what the
+/// call's stream wants.
+pub(crate) async fn write_batches<T>(
+    queue: &LaneQueue,
+    out: &mpsc::Sender<T>,
+    metrics: &Metrics,
+    wrap: impl Fn(Batch) -> T,
+) {
+    let mut gather_until = None;
+    loop {
+        tokio::select! {
+            () = queue.ready() => {}
+            () = out.closed() => return,
+        }
+        if let Some(until) = gather_until {
+            sleep_until(until).await;
+        }
+        let Ok(permit) = out.reserve().await else { return };
+        let mut draft = Draft::default();
+        queue.collect(&mut draft, clock::now());
+        let frames = draft.frames_count();
+        if frames == 0 {
+            continue;
+        }
+        let busy = frames > 1 && draft.len_bytes() < BATCH_BYTES_MAX;
+        gather_until = busy.then(|| Instant::now() + FLUSH_INTERVAL);
+        metrics.count_frames(Direction::Out, frames);
+        permit.send(wrap(draft.finish()));
+    }
+}
+
+/// Takes batches from the call until it has ended.
+pub(crate) async fn read_batches(
+    sessions: &Arc<Sessions>,
+    lane: u32,
+    inward: &mut Streaming<Batch>,
+) -> Result<(), Status> {
+    while let Some(batch) = inward.message().await? {
+        if let Err(error) = sessions.handle_batch(batch, lane) {
+            sessions.metrics.protocol_errors.inc();
+            warn!(lane.id = lane, %error, "the peer broke the trunk's protocol");
+            return Err(Status::invalid_argument(error.to_string()));
+        }
+    }
+    Ok(())
+}
+
+/// Reads the greeting that begins each direction.
+pub(crate) async fn read_hello(inward: &mut Streaming<Batch>) -> Result<Hello, Status> {
+    let first = inward.message().await?.and_then(|batch| batch.hello);
+    let hello = first.ok_or_else(|| Status::invalid_argument("the first batch has no hello"))?;
+    if hello.version != VERSION {
+        let Hello { version, software, .. } = hello;
+        return Err(Status::failed_precondition(format!(
+            "this end speaks version {VERSION} of the trunk protocol, {software:?} version {version}: \
+             bring both to the same release"
+        )));
+    }
+    if hello.run.len() != 16 {
+        return Err(Status::invalid_argument("a run is 16 bytes"));
+    }
+    Ok(hello)
+}

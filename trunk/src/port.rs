@@ -1,0 +1,145 @@
+//! One end of a session, for the task that owns the client's or the backend's socket.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use antipode_proto::body::Body;
+use antipode_proto::seq::Seq;
+use antipode_proto::session::{Ended, Session};
+use antipode_proto::trunk::v1::Cause;
+use antipode_runtime::clock;
+
+use crate::cell::Cell;
+
+/// One end of a session.
+///
+/// One future may read ([`SessionPort::deliver`]) while another writes ([`SessionPort::ready`]) and a
+/// third waits for the end ([`SessionPort::finished`]); two of one kind would steal each other's wake-up.
+///
+/// Dropping the port before both directions have come to their end resets the session.
+#[derive(Debug)]
+pub struct SessionPort {
+    cell: Arc<Cell>,
+}
+
+/// The next segment in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// To be given to [`SessionPort::consumed`] once it is written.
+    pub seq: Seq,
+    /// What the far end sent.
+    pub body: Body,
+}
+
+impl SessionPort {
+    pub(crate) const fn new(cell: Arc<Cell>) -> Self {
+        Self { cell }
+    }
+
+    /// The node's number for the session within its trunk.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.cell.id
+    }
+
+    /// Waits until another chunk may be sent. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// The session was reset, or its trunk did not come back in time.
+    pub async fn ready(&self) -> Result<(), Ended> {
+        poll_fn(|task| {
+            self.cell.wait_writing(task.waker());
+            self.cell.look(|machine| match machine.ended() {
+                Some(ended) => Poll::Ready(Err(ended.clone())),
+                None if machine.has_room() => Poll::Ready(Ok(())),
+                None => Poll::Pending,
+            })
+        })
+        .await
+    }
+
+    /// Sends one segment. Never waits: [`SessionPort::ready`] comes before each chunk.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionPort::ready`].
+    pub fn send(&self, body: Body) -> Result<(), Ended> {
+        self.cell.change(|machine| {
+            check_alive(machine)?;
+            machine.send(body);
+            Ok(())
+        })
+    }
+
+    /// Waits for the next segment. Cancel-safe. After the end of the far direction it waits for ever.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionPort::ready`].
+    pub async fn deliver(&self) -> Result<Delivery, Ended> {
+        poll_fn(|task| {
+            self.cell.wait_reading(task.waker());
+            self.cell.turn(|machine| {
+                if let Some(ended) = machine.ended() {
+                    return Poll::Ready(Err(ended.clone()));
+                }
+                match machine.poll_deliver() {
+                    Some((seq, body)) => Poll::Ready(Ok(Delivery { seq, body })),
+                    None => Poll::Pending,
+                }
+            })
+        })
+        .await
+    }
+
+    /// The next segment, if one is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionPort::ready`].
+    pub fn try_deliver(&self) -> Result<Option<Delivery>, Ended> {
+        self.cell.turn(|machine| {
+            check_alive(machine)?;
+            Ok(machine.poll_deliver().map(|(seq, body)| Delivery { seq, body }))
+        })
+    }
+
+    /// Everything up to `seq` is written to our socket, or thrown away for good: acknowledges it.
+    pub fn consumed(&self, seq: Seq) {
+        let now = clock::now();
+        self.cell.change(|machine| machine.handle_consumed(seq, now));
+    }
+
+    /// Ends the session at once, at both ends.
+    pub fn reset(&self, cause: Cause, detail: &str) {
+        self.cell.change(|machine| machine.reset(cause, detail));
+    }
+
+    /// Waits until nothing has to be sent, awaited or delivered any more.
+    pub async fn finished(&self) {
+        poll_fn(|task| {
+            self.cell.wait_finishing(task.waker());
+            match self.cell.look(Session::is_finished) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for SessionPort {
+    fn drop(&mut self) {
+        self.cell.change(|machine| {
+            if !machine.is_complete() {
+                machine.reset(Cause::Internal, "the relay dropped the session");
+            }
+        });
+    }
+}
+
+fn check_alive(machine: &Session) -> Result<(), Ended> {
+    machine.ended().map_or(Ok(()), |ended| Err(ended.clone()))
+}

@@ -1,0 +1,108 @@
+//! The core's gRPC service: takes a lane's greeting, finds the trunk it belongs to, and runs it.
+
+use std::sync::Arc;
+
+use antipode_proto::trunk::v1::trunk_server::Trunk;
+use antipode_proto::trunk::v1::{Batch, Hello};
+use antipode_runtime::shutdown::Shutdown;
+use antipode_tunnel::tuning::LANES_MAX;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{Instrument, debug, info_span};
+
+use crate::accept::{NodeIdentity, Register};
+use crate::batch::greeting;
+use crate::lane::{self, BATCHES_AHEAD, VERSION};
+use crate::sessions::Sessions;
+
+#[derive(Debug)]
+pub(crate) struct LaneService {
+    pub(crate) register: Arc<Register>,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) run: [u8; 16],
+    pub(crate) software: String,
+}
+
+type Outward = mpsc::Sender<Result<Batch, Status>>;
+
+#[tonic::async_trait]
+impl Trunk for LaneService {
+    type LaneStream = ReceiverStream<Result<Batch, Status>>;
+
+    async fn lane(
+        &self,
+        request: Request<Streaming<Batch>>,
+    ) -> Result<Response<Self::LaneStream>, Status> {
+        let node = request.extensions().get::<NodeIdentity>().cloned();
+        let node = node.ok_or_else(|| Status::unauthenticated("nobody knows this peer"))?;
+        let mut inward = request.into_inner();
+        let (out, stream) = mpsc::channel(BATCHES_AHEAD);
+
+        // The greeting is read in the lane's own task: the call is answered at once.
+        let (register, answer) = (Arc::clone(&self.register), self.hello());
+        let span = info_span!("lane", node = %node.name, lane.id = tracing::field::Empty);
+        let lane = async move {
+            match greet(&register, &node, &mut inward, &out, answer).await {
+                Ok((sessions, hello)) => carry(&sessions, hello.lane, &mut inward, &out).await,
+                Err(status) => {
+                    debug!(%status, "lane refused");
+                    let _ = out.send(Err(status)).await;
+                }
+            }
+        };
+        self.shutdown.spawn_service(lane.instrument(span));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+impl LaneService {
+    fn hello(&self) -> Hello {
+        Hello {
+            version: VERSION,
+            run: self.run.to_vec().into(),
+            software: self.software.clone(),
+            ..Hello::default()
+        }
+    }
+}
+
+async fn greet(
+    register: &Register,
+    node: &NodeIdentity,
+    inward: &mut Streaming<Batch>,
+    out: &Outward,
+    answer: Hello,
+) -> Result<(Arc<Sessions>, Hello), Status> {
+    let hello = lane::read_hello(inward).await?;
+    tracing::Span::current().record("lane.id", hello.lane);
+    if hello.lane >= hello.lanes || hello.lanes > LANES_MAX {
+        return Err(Status::invalid_argument(format!(
+            "lane {} of {}: a trunk has 1 to {LANES_MAX} lanes",
+            hello.lane, hello.lanes
+        )));
+    }
+    let sessions = register.trunk(node, &hello)?;
+    let answer = Hello { lane: hello.lane, lanes: hello.lanes, ..answer };
+    let _ = out.send(Ok(greeting(answer))).await;
+    Ok((sessions, hello))
+}
+
+async fn carry(sessions: &Arc<Sessions>, index: u32, inward: &mut Streaming<Batch>, out: &Outward) {
+    let (Some(held), Some(queue)) = (sessions.lane_up(index), sessions.queue(index)) else {
+        return;
+    };
+    tokio::select! {
+        outcome = lane::read_batches(sessions, index, inward) => {
+            if let Err(status) = outcome {
+                debug!(%status, "lane broke");
+                let _ = out.try_send(Err(status));
+            }
+        }
+        () = lane::write_batches(queue, out, &sessions.metrics, Ok) => {}
+        () = held.revoked() => {
+            let _ = out.try_send(Err(Status::aborted("a newer lane took over, or the node left")));
+        }
+    }
+    sessions.metrics.lanes_lost.inc();
+}

@@ -1,0 +1,161 @@
+//! Real lanes on loopback: QUIC and TCP, who is let in, and what a break does.
+
+mod world;
+
+use std::time::Duration;
+
+use antipode_proto::registry::v1::Carrier;
+use antipode_proto::trunk::v1::{Cause, ResponseHead};
+use antipode_trunk::{Body, OpenError};
+use tokio::time::timeout;
+
+use world::{Core, Node, World, chunk, end, next, request};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_crosses_quic() {
+    crosses(Carrier::Quic).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_crosses_tcp() {
+    crosses(Carrier::Tcp).await;
+}
+
+async fn crosses(carrier: Carrier) {
+    let world = World::new();
+    let mut core = Core::start(&world, [1; 16]).await;
+    let node = Node::start(&world, [2; 16]);
+    core.admit(&["node-1"]);
+    node.dial(core.target(carrier));
+    node.up().await;
+
+    let port = node.trunks.open(request("/chat")).expect("the trunk is up");
+    let incoming = core.accepted.recv().await.expect("the session arrives");
+    assert_eq!(incoming.node.name, "node-1");
+    let far = incoming.port;
+    far.send(ResponseHead { status: 101, ..ResponseHead::default() }.into()).unwrap();
+    assert!(matches!(next(&port).await, Body::Response(_)));
+    for round in 0..200_u32 {
+        port.ready().await.unwrap();
+        port.send(chunk(&round.to_be_bytes())).unwrap();
+        assert_eq!(next(&far).await, chunk(&round.to_be_bytes()));
+        far.send(chunk(&round.to_be_bytes())).unwrap();
+        assert_eq!(next(&port).await, chunk(&round.to_be_bytes()));
+    }
+    port.send(end(Cause::ClientClosed)).unwrap();
+    assert_eq!(next(&far).await, end(Cause::ClientClosed));
+    far.send(end(Cause::BackendClosed)).unwrap();
+    assert_eq!(next(&port).await, end(Cause::BackendClosed));
+    timeout(Duration::from_secs(5), async { tokio::join!(port.finished(), far.finished()) })
+        .await
+        .expect("both ends finish");
+    assert_eq!(core.server.sessions_count(), 0, "nothing is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_on_the_roster_is_refused() {
+    let world = World::new();
+    let core = Core::start(&world, [1; 16]).await;
+    let node = Node::start(&world, [2; 16]);
+    core.admit(&["somebody-else"]);
+    node.dial(core.target(Carrier::Quic));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(node.trunks.open(request("/")).err(), Some(OpenError::TrunkDown));
+
+    core.admit(&["node-1"]);
+    node.up().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_node_is_cut_off() {
+    for carrier in [Carrier::Quic, Carrier::Tcp] {
+        let world = World::new();
+        let mut core = Core::start(&world, [1; 16]).await;
+        let node = Node::start(&world, [2; 16]);
+        core.admit(&["node-1"]);
+        node.dial(core.target(carrier));
+        node.up().await;
+        let _port = node.trunks.open(request("/")).expect("the trunk is up");
+        let far = core.accepted.recv().await.expect("the session arrives").port;
+
+        core.admit(&[]);
+        let ended = timeout(Duration::from_secs(1), far.deliver()).await.expect("within a second");
+        assert_eq!(ended.expect_err("cut off").cause, Cause::Policy);
+        node.down().await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_core_it_says_so() {
+    let node = Node::start(&World::new(), [2; 16]);
+    assert_eq!(node.trunks.open(request("/")).err(), Some(OpenError::NoCore));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_outlives_its_lanes() {
+    let world = World::new();
+    let mut core = Core::start(&world, [1; 16]).await;
+    let node = Node::start(&world, [2; 16]);
+    let cutter = world::Cutter::start(core.tcp).await;
+    core.admit(&["node-1"]);
+    node.dial(core.target_at(Carrier::Tcp, cutter.address));
+    node.up().await;
+    let port = node.trunks.open(request("/")).expect("the trunk is up");
+    let far = core.accepted.recv().await.expect("the session arrives").port;
+    far.send(ResponseHead::default().into()).unwrap();
+    next(&port).await;
+
+    for round in 0..400_u32 {
+        if round % 50 == 25 {
+            cutter.cut();
+        }
+        port.ready().await.expect("a break is no end");
+        port.send(chunk(&round.to_be_bytes())).unwrap();
+        far.ready().await.expect("a break is no end");
+        far.send(chunk(&round.to_be_bytes())).unwrap();
+        if round % 5 == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    for round in 0..400_u32 {
+        assert_eq!(next(&far).await, chunk(&round.to_be_bytes()), "upwards, {round}");
+        assert_eq!(next(&port).await, chunk(&round.to_be_bytes()), "downwards, {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_core_ends_what_it_forgot() {
+    let world = World::new();
+    let mut core = Core::start(&world, [1; 16]).await;
+    let node = Node::start(&world, [2; 16]);
+    let cutter = world::Cutter::start(core.tcp).await;
+    core.admit(&["node-1"]);
+    node.dial(core.target_at(Carrier::Tcp, cutter.address));
+    node.up().await;
+    let port = node.trunks.open(request("/")).expect("the trunk is up");
+    let _far = core.accepted.recv().await.expect("the session arrives").port;
+
+    let other = Core::start(&world, [9; 16]).await;
+    other.admit(&["node-1"]);
+    cutter.redirect(other.tcp);
+    cutter.cut();
+    let ended = timeout(Duration::from_secs(10), port.deliver()).await.expect("in time");
+    assert_eq!(ended.expect_err("forgotten").cause, Cause::SessionLost);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_node_ends_its_sessions_at_the_core() {
+    let world = World::new();
+    let mut core = Core::start(&world, [1; 16]).await;
+    core.admit(&["node-1"]);
+    let node = Node::start(&world, [2; 16]);
+    node.dial(core.target(Carrier::Quic));
+    node.up().await;
+    let _port = node.trunks.open(request("/")).expect("the trunk is up");
+    let far = core.accepted.recv().await.expect("the session arrives").port;
+
+    let again = Node::start(&world, [3; 16]);
+    again.dial(core.target(Carrier::Quic));
+    let ended = timeout(Duration::from_secs(5), far.deliver()).await.expect("in time");
+    assert_eq!(ended.expect_err("its clients are gone").cause, Cause::ClientLost);
+}

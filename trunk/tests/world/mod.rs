@@ -1,0 +1,235 @@
+//! A core and a node on loopback, with certificates of an authority made for the test.
+#![allow(clippy::unwrap_used, reason = "a test stops where its world cannot be made")]
+
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use antipode_proto::registry::v1::Carrier;
+use antipode_proto::trunk::v1::{Cause, Chunk, End, RequestHead};
+use antipode_runtime::shutdown::Shutdown;
+use antipode_trunk::accept::Listen;
+use antipode_trunk::{
+    AcceptConfig, Body, CoreTarget, Incoming, Metrics, NodeIdentity, SessionConfig, SessionPort,
+    TrunkServer, Trunks, TrunksConfig,
+};
+use antipode_tunnel::TrunkTuning;
+use bytes::Bytes;
+use quinn::{AsyncUdpSocket, Runtime, TokioRuntime};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// The authority that both ends trust.
+pub(crate) struct World {
+    issuer: Issuer<'static, KeyPair>,
+    roots: Arc<RootCertStore>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        antipode_runtime::crypto::install();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = params.self_signed(&key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der().clone()).unwrap();
+        Self { issuer: Issuer::new(params, key), roots: Arc::new(roots) }
+    }
+
+    fn member(&self, id: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![format!("{id}.member.antipode")]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (vec![certificate.der().clone()], key.serialize_der().try_into().unwrap())
+    }
+}
+
+/// A core that accepts on both carriers.
+pub(crate) struct Core {
+    pub(crate) server: TrunkServer,
+    pub(crate) accepted: mpsc::Receiver<Incoming>,
+    pub(crate) quic: SocketAddr,
+    pub(crate) tcp: SocketAddr,
+    _shutdown: Shutdown,
+}
+
+impl Core {
+    pub(crate) async fn start(world: &World, run: [u8; 16]) -> Self {
+        let (chain, key) = world.member("core-1");
+        let verifier = WebPkiClientVerifier::builder(Arc::clone(&world.roots)).build().unwrap();
+        let mut tls = ServerConfig::builder()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .unwrap();
+        tls.alpn_protocols = vec![b"antipode-trunk/1".to_vec()];
+        let config = AcceptConfig {
+            tls: Arc::new(tls),
+            tuning: TrunkTuning::default(),
+            session: SessionConfig::default(),
+            sessions_max: 1_000,
+            run,
+            software: "test".into(),
+        };
+        let (socket, quic) = udp();
+        let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
+        let tcp = listener.local_addr().unwrap();
+        let listen = vec![Listen::Quic(socket), Listen::Tcp(listener)];
+        let shutdown = Shutdown::default();
+        let (server, accepted) =
+            TrunkServer::start(config, listen, &shutdown, Metrics::default()).unwrap();
+        Self { server, accepted, quic, tcp, _shutdown: shutdown }
+    }
+
+    /// On loopback every node has the same address: the last one named counts.
+    pub(crate) fn admit(&self, nodes: &[&str]) {
+        let identity = |name: &&str| NodeIdentity {
+            member_id: (*name).to_owned(),
+            name: (*name).to_owned(),
+            region: "test".into(),
+            address: Ipv6Addr::LOCALHOST,
+        };
+        self.server.set_nodes(nodes.iter().map(identity).collect());
+    }
+
+    pub(crate) fn target(&self, carrier: Carrier) -> CoreTarget {
+        let address = if carrier == Carrier::Tcp { self.tcp } else { self.quic };
+        self.target_at(carrier, address)
+    }
+
+    pub(crate) fn target_at(&self, carrier: Carrier, address: SocketAddr) -> CoreTarget {
+        CoreTarget {
+            member_id: "core-1".into(),
+            name: "core-1".into(),
+            address: Ipv6Addr::LOCALHOST,
+            port: address.port(),
+            carrier,
+        }
+    }
+}
+
+pub(crate) struct Node {
+    pub(crate) trunks: Trunks,
+    _shutdown: Shutdown,
+}
+
+impl Node {
+    pub(crate) fn start(world: &World, run: [u8; 16]) -> Self {
+        let (chain, key) = world.member("node-1");
+        let mut tls = ClientConfig::builder()
+            .with_root_certificates(Arc::clone(&world.roots))
+            .with_client_auth_cert(chain, key)
+            .unwrap();
+        tls.alpn_protocols = vec![b"antipode-trunk/1".to_vec()];
+        let config = TrunksConfig {
+            tls: Arc::new(tls),
+            tuning: TrunkTuning::default(),
+            session: SessionConfig::default(),
+            lanes: 8,
+            run,
+            software: "test".into(),
+        };
+        let shutdown = Shutdown::default();
+        let trunks = Trunks::start(config, Some(udp().0), &shutdown, Metrics::default()).unwrap();
+        Self { trunks, _shutdown: shutdown }
+    }
+
+    pub(crate) fn dial(&self, core: CoreTarget) {
+        self.trunks.set_cores(vec![core]);
+    }
+
+    pub(crate) async fn up(&self) {
+        self.until(|lanes| lanes == 8).await;
+    }
+
+    pub(crate) async fn down(&self) {
+        self.until(|lanes| lanes == 0).await;
+    }
+
+    async fn until(&self, enough: impl Fn(u32) -> bool) {
+        let wait = async {
+            while !self.trunks.states().iter().any(|trunk| enough(trunk.lanes_up)) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), wait).await.expect("the lanes follow");
+    }
+}
+
+/// A TCP relay whose connections can all be cut at once.
+pub(crate) struct Cutter {
+    pub(crate) address: SocketAddr,
+    target: Arc<watch::Sender<SocketAddr>>,
+    _task: JoinSet<()>,
+}
+
+impl Cutter {
+    pub(crate) async fn start(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (target, at) = watch::channel(target);
+        let mut task = JoinSet::new();
+        task.spawn(relay(listener, at));
+        Self { address, target: Arc::new(target), _task: task }
+    }
+
+    pub(crate) fn cut(&self) {
+        self.target.send_modify(|_| {});
+    }
+
+    pub(crate) fn redirect(&self, target: SocketAddr) {
+        self.target.send_replace(target);
+    }
+}
+
+async fn relay(listener: TcpListener, mut at: watch::Receiver<SocketAddr>) {
+    let mut streams = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let (mut near, _) = accepted.unwrap();
+                let target = *at.borrow();
+                streams.spawn(async move {
+                    let mut far = TcpStream::connect(target).await.unwrap();
+                    let _ = copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+            changed = at.changed() => {
+                if changed.is_err() { return; }
+                streams.shutdown().await;
+            }
+        }
+    }
+}
+
+fn udp() -> (Arc<dyn AsyncUdpSocket>, SocketAddr) {
+    let socket = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    (TokioRuntime.wrap_udp_socket(socket).unwrap(), address)
+}
+
+pub(crate) async fn next(port: &SessionPort) -> Body {
+    let delivery = timeout(Duration::from_secs(10), port.deliver()).await.expect("in time");
+    let delivery = delivery.expect("the session lives");
+    port.consumed(delivery.seq);
+    delivery.body
+}
+
+pub(crate) fn request(target: &str) -> RequestHead {
+    RequestHead { target: target.into(), ..RequestHead::default() }
+}
+
+pub(crate) fn chunk(payload: &[u8]) -> Body {
+    Chunk { payload: Bytes::copy_from_slice(payload), ..Chunk::default() }.into()
+}
+
+pub(crate) fn end(cause: Cause) -> Body {
+    End { cause: cause.into(), ..End::default() }.into()
+}
