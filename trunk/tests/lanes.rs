@@ -1,4 +1,5 @@
 //! Real lanes on loopback: QUIC and TCP, who is let in, and what a break does.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod world;
 
