@@ -46,7 +46,7 @@ pub use error::{JoinError, MembershipError};
 pub use identity::Identity;
 pub use names::{GATEWAY_NAME, Label, MEMBER_SUFFIX, TRUNK_ALPN};
 pub use refusal::Refusal;
-pub use token::{AuthorityPin, JoinToken};
+pub use token::{JoinToken, Pin};
 
 /// Who wants to be a member, and where it finds its gateway.
 #[derive(Clone, Debug)]

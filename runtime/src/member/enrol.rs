@@ -17,7 +17,7 @@ use super::identity::{Facts, Identity, Keys, role_word};
 use super::names::is_member_id;
 use super::pinned;
 use super::refusal::Refusal;
-use super::token::{AuthorityPin, JoinToken, is_host_port};
+use super::token::{JoinToken, Pin, is_host_port};
 use super::{MemberConfig, Timings};
 use crate::backoff::Backoff;
 use crate::clock;
@@ -124,7 +124,7 @@ async fn enrol(
         return Err(JoinError::Answer { what: "member id" });
     }
     let authority = CertificateDer::from(answer.authority.to_vec());
-    if AuthorityPin::of(&authority).ok() != Some(token.pin()) {
+    if Pin::of(&authority).ok() != Some(token.pin()) {
         return Err(JoinError::Answer { what: "authority" });
     }
     let facts = Facts {
@@ -139,7 +139,7 @@ async fn enrol(
 
 async fn ask(
     gateway: &str,
-    pin: AuthorityPin,
+    pin: Pin,
     request: &EnrolRequest,
     timings: Timings,
 ) -> Result<antipode_proto::registry::v1::EnrolResponse, JoinError> {

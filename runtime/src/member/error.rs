@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::dial::DialError;
 use super::refusal::Refusal;
-use super::token::{AuthorityPin, TokenError};
+use super::token::{Pin, TokenError};
 use crate::clock;
 use crate::secret::SecretError;
 
@@ -109,9 +109,9 @@ pub enum JoinError {
         /// The state directory.
         path: PathBuf,
         /// The pin of the authority there.
-        known: AuthorityPin,
+        known: Pin,
         /// The pin in the token.
-        wanted: AuthorityPin,
+        wanted: Pin,
     },
     /// The clock stands before the certificate begins.
     #[error(

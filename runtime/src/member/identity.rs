@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::JoinError;
 use super::tls::member_id_of;
-use super::token::AuthorityPin;
+use super::token::Pin;
 use crate::crypto;
 use crate::state_file::{make_private_dir, read_optional, write_atomic};
 
@@ -46,7 +46,7 @@ struct Inner {
     facts: Facts,
     keys: Keys,
     authority: CertificateDer<'static>,
-    pin: AuthorityPin,
+    pin: Pin,
     certified: RwLock<Certified>,
 }
 
@@ -109,7 +109,7 @@ impl Identity {
     }
 
     /// The pin of the gateway's authority.
-    pub fn authority_pin(&self) -> AuthorityPin {
+    pub fn authority_pin(&self) -> Pin {
         self.inner.pin
     }
 
@@ -195,7 +195,7 @@ impl Identity {
         certificate: &CertificateDer<'static>,
         authority: CertificateDer<'static>,
     ) -> Result<Self, &'static str> {
-        let pin = AuthorityPin::of(&authority).map_err(|_| "authority")?;
+        let pin = Pin::of(&authority).map_err(|_| "authority")?;
         RootCertStore::empty().add(authority.clone()).map_err(|_| "authority")?;
         let certified = certify(&keys, certificate, &facts.member_id)?;
         let certified = RwLock::new(certified);

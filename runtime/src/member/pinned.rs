@@ -12,7 +12,7 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::token::AuthorityPin;
+use super::token::Pin;
 use crate::crypto;
 
 /// No certificate in the server's chain has the pinned key.
@@ -21,7 +21,7 @@ use crate::crypto;
 pub(super) struct PinMismatch;
 
 /// For joining: TLS 1.3 to whoever holds a certificate by the pinned authority; no client certificate.
-pub(super) fn client_config(pin: AuthorityPin, alpn: &[u8]) -> Arc<ClientConfig> {
+pub(super) fn client_config(pin: Pin, alpn: &[u8]) -> Arc<ClientConfig> {
     let provider = crypto::provider();
     let algorithms = provider.signature_verification_algorithms;
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -38,7 +38,7 @@ pub(super) fn client_config(pin: AuthorityPin, alpn: &[u8]) -> Arc<ClientConfig>
 /// server's certificate against it as webpki does: signature, time, purpose, name.
 #[derive(Debug)]
 struct PinnedVerifier {
-    pin: AuthorityPin,
+    pin: Pin,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -52,7 +52,7 @@ impl ServerCertVerifier for PinnedVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let is_pinned = |certificate: &&CertificateDer<'_>| {
-            AuthorityPin::of(certificate).is_ok_and(|pin| pin == self.pin)
+            Pin::of(certificate).is_ok_and(|pin| pin == self.pin)
         };
         let Some(authority) = intermediates.iter().find(is_pinned) else {
             let other = OtherError(Arc::new(PinMismatch));

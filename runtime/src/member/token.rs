@@ -21,13 +21,13 @@ const GATEWAY_LEN_MAX: usize = 255 + 6;
 
 /// SHA-256 of an authority's `SubjectPublicKeyInfo`, so it stays when its certificate is renewed.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub struct AuthorityPin([u8; PIN_LEN]);
+pub struct Pin([u8; PIN_LEN]);
 
 /// What a joining member needs to know.
 #[derive(Clone)]
 pub struct JoinToken {
     gateway: String,
-    pin: AuthorityPin,
+    pin: Pin,
     secret: SecretString,
 }
 
@@ -62,7 +62,7 @@ pub enum TokenError {
 #[error("not an X.509 certificate")]
 pub struct PinError;
 
-impl AuthorityPin {
+impl Pin {
     /// The pin of `certificate`.
     ///
     /// # Errors
@@ -83,22 +83,22 @@ impl AuthorityPin {
     }
 }
 
-impl From<[u8; PIN_LEN]> for AuthorityPin {
+impl From<[u8; PIN_LEN]> for Pin {
     fn from(sha256: [u8; PIN_LEN]) -> Self {
         Self(sha256)
     }
 }
 
-impl fmt::Display for AuthorityPin {
+impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("sha256/")?;
         f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
     }
 }
 
-impl fmt::Debug for AuthorityPin {
+impl fmt::Debug for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AuthorityPin({self})")
+        write!(f, "Pin({self})")
     }
 }
 
@@ -108,11 +108,7 @@ impl JoinToken {
     /// # Errors
     ///
     /// When the address or the secret doesn't fit a token.
-    pub fn new(
-        gateway: String,
-        pin: AuthorityPin,
-        secret: SecretString,
-    ) -> Result<Self, TokenError> {
+    pub fn new(gateway: String, pin: Pin, secret: SecretString) -> Result<Self, TokenError> {
         if !is_host_port(&gateway) {
             return Err(TokenError::BadGateway);
         }
@@ -128,7 +124,7 @@ impl JoinToken {
     }
 
     /// What the gateway's authority must be.
-    pub const fn pin(&self) -> AuthorityPin {
+    pub const fn pin(&self) -> Pin {
         self.pin
     }
 
@@ -190,7 +186,7 @@ pub fn is_host_port(text: &str) -> bool {
 }
 
 struct Parts<'a> {
-    pin: AuthorityPin,
+    pin: Pin,
     secret: &'a str,
     gateway: &'a str,
 }
@@ -204,7 +200,7 @@ fn split(payload: &[u8]) -> Option<Parts<'_>> {
     let (len, rest) = rest.split_first()?;
     let (secret, gateway) = rest.split_at_checked(usize::from(*len))?;
     Some(Parts {
-        pin: AuthorityPin(*pin),
+        pin: Pin(*pin),
         secret: std::str::from_utf8(secret).ok()?,
         gateway: std::str::from_utf8(gateway).ok()?,
     })
@@ -223,7 +219,7 @@ mod tests {
 
     fn token() -> JoinToken {
         let secret = SecretString::from("s3cret-of-the-token");
-        JoinToken::new("gw.example:7443".into(), AuthorityPin([7; 32]), secret).unwrap()
+        JoinToken::new("gw.example:7443".into(), Pin([7; 32]), secret).unwrap()
     }
 
     /// Released tokens are in people's files: this text must parse for ever.
@@ -233,7 +229,7 @@ mod tests {
         assert_eq!(token().expose().expose_secret(), golden);
         let parsed: JoinToken = format!(" {golden}\n").parse().unwrap();
         assert_eq!(parsed.gateway(), "gw.example:7443");
-        assert_eq!(parsed.pin(), AuthorityPin([7; 32]));
+        assert_eq!(parsed.pin(), Pin([7; 32]));
         assert_eq!(parsed.secret().expose_secret(), "s3cret-of-the-token");
     }
 
@@ -278,11 +274,11 @@ mod tests {
         #[test]
         fn any_token_round_trips(secret in "[ -~]{1,255}", pin: [u8; 32], port in 1_u16..) {
             let gateway = format!("gw-1.example:{port}");
-            let token = JoinToken::new(gateway.clone(), AuthorityPin(pin), SecretString::from(secret.clone()));
+            let token = JoinToken::new(gateway.clone(), Pin(pin), SecretString::from(secret.clone()));
             let text = token.unwrap().expose();
             let parsed: JoinToken = text.expose_secret().parse().unwrap();
             prop_assert_eq!(parsed.gateway(), gateway);
-            prop_assert_eq!(parsed.pin(), AuthorityPin(pin));
+            prop_assert_eq!(parsed.pin(), Pin(pin));
             prop_assert_eq!(parsed.secret().expose_secret(), secret);
         }
 
