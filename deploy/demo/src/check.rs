@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use antipode_runtime::telemetry::chain;
 
-use crate::probe::{Probe, ProbeError, Way};
+use crate::probe::{Opening, Probe, ProbeError, Way};
 use crate::table::{Align, Table};
 
 /// One region's two ways in.
@@ -20,6 +20,17 @@ pub struct Course {
     pub direct: Way,
     /// From the client to Europe and back; nothing can be quicker.
     pub round_trip: Duration,
+    /// What is to be done there.
+    pub task: Task,
+}
+
+/// What the other end can be asked to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Task {
+    /// It is the demo's chat: talk.
+    Chat,
+    /// It is the user's own server: open a WebSocket, and get the same answer both ways.
+    Open,
 }
 
 /// What was seen in one region.
@@ -34,8 +45,10 @@ pub struct Finding {
 pub struct Figures {
     /// From the first SYN to the answered upgrade.
     pub connect: Pair,
-    /// An echo.
-    pub round_trip: Pair,
+    /// An echo, where there is one.
+    pub round_trip: Option<Pair>,
+    /// The status both ways: 101, or whatever the user's own server says.
+    pub status: u16,
 }
 
 /// The same thing both ways.
@@ -56,8 +69,16 @@ pub enum CheckError {
     /// The way without it.
     #[error("direct: {}", chain(.0))]
     Direct(ProbeError),
+    /// The relay changes the answer.
+    #[error("answered {relay} through the relay, but {direct} without it")]
+    Differs {
+        /// The status through the relay.
+        relay: u16,
+        /// The status without it.
+        direct: u16,
+    },
     /// Quicker than light: it can't have gone through the tunnel.
-    #[error("an echo took {} ms, less than the {} ms of the distance", .took.as_millis(), .least.as_millis())]
+    #[error("an answer took {} ms, less than the {} ms of the distance", .took.as_millis(), .least.as_millis())]
     TooQuick {
         /// What it took.
         took: Duration,
@@ -98,24 +119,61 @@ pub fn table(findings: &[Finding]) -> String {
     ]);
     for finding in findings {
         match &finding.outcome {
-            Ok(Figures { connect, round_trip }) => {
-                let times = [connect.relay, connect.direct, round_trip.relay, round_trip.direct];
-                let [a, b, c, d] = times.map(ms);
-                let factor = connect.direct.as_secs_f64() / connect.relay.as_secs_f64();
-                let verdict = format!("ok, connects {factor:.1} times as fast");
-                table.row([finding.city.into(), a, b, c, d, verdict]);
+            Ok(figures) => {
+                let [a, b] = columns(Some(figures.connect));
+                let [c, d] = columns(figures.round_trip);
+                table.row([finding.city.into(), a, b, c, d, figures.verdict()]);
             }
             Err(error) => {
-                let none = || "–".to_owned();
-                let verdict = format!("failed: {error}");
-                table.row([finding.city.into(), none(), none(), none(), none(), verdict]);
+                let ([a, b], [c, d]) = (columns(None), columns(None));
+                table.row([finding.city.into(), a, b, c, d, format!("failed: {error}")]);
             }
         }
     }
     table.to_string()
 }
 
+impl Figures {
+    fn verdict(&self) -> String {
+        let factor = self.connect.direct.as_secs_f64() / self.connect.relay.as_secs_f64();
+        let answer = match self.status {
+            101 => String::new(),
+            status => format!(", both answer {status}"),
+        };
+        format!("ok{answer}, connects {factor:.1} times as fast")
+    }
+}
+
 async fn run_one(course: &Course) -> Result<Figures, CheckError> {
+    match course.task {
+        Task::Chat => chat(course).await,
+        Task::Open => open(course).await,
+    }
+}
+
+/// Opens a WebSocket both ways. The server may have none: then both ways must say the same.
+async fn open(course: &Course) -> Result<Figures, CheckError> {
+    let (direct_status, direct) = answer(&course.direct).await.map_err(CheckError::Direct)?;
+    let (relay_status, relay) = answer(&course.relay).await.map_err(CheckError::Relay)?;
+    if relay_status != direct_status {
+        return Err(CheckError::Differs { relay: relay_status, direct: direct_status });
+    }
+    let connect = Pair { relay, direct };
+    judge(Figures { connect, round_trip: None, status: relay_status }, course.round_trip)
+}
+
+async fn answer(way: &Way) -> Result<(u16, Duration), ProbeError> {
+    match Probe::try_open(way).await? {
+        Opening::Answered { status, took } => Ok((status, took)),
+        Opening::Open(probe) => {
+            let took = probe.connect;
+            probe.close().await;
+            Ok((101, took))
+        }
+    }
+}
+
+async fn chat(course: &Course) -> Result<Figures, CheckError> {
     let mut direct = Probe::open(&course.direct).await.map_err(CheckError::Direct)?;
     direct.hello("Direct", course.region).await.map_err(CheckError::Direct)?;
     let mut relay = Probe::open(&course.relay).await.map_err(CheckError::Relay)?;
@@ -130,10 +188,11 @@ async fn run_one(course: &Course) -> Result<Figures, CheckError> {
 
     let figures = Figures {
         connect: Pair { relay: relay.connect, direct: direct.connect },
-        round_trip: Pair {
+        round_trip: Some(Pair {
             relay: relay.round_trip().await.map_err(CheckError::Relay)?,
             direct: direct.round_trip().await.map_err(CheckError::Direct)?,
-        },
+        }),
+        status: 101,
     };
     relay.close().await;
     direct.close().await;
@@ -141,7 +200,8 @@ async fn run_one(course: &Course) -> Result<Figures, CheckError> {
 }
 
 fn judge(figures: Figures, least: Duration) -> Result<Figures, CheckError> {
-    let quickest = figures.round_trip.relay.min(figures.round_trip.direct);
+    let trip = figures.round_trip.unwrap_or(figures.connect);
+    let quickest = trip.relay.min(trip.direct);
     if quickest < least {
         return Err(CheckError::TooQuick { took: quickest, least });
     }
@@ -151,8 +211,9 @@ fn judge(figures: Figures, least: Duration) -> Result<Figures, CheckError> {
     Ok(figures)
 }
 
-fn ms(time: Duration) -> String {
-    format!("{} ms", time.as_millis())
+fn columns(times: Option<Pair>) -> [String; 2] {
+    let ms = |time: Duration| format!("{} ms", time.as_millis());
+    times.map_or_else(|| ["–".into(), "–".into()], |pair| [pair.relay, pair.direct].map(ms))
 }
 
 #[cfg(test)]
@@ -191,6 +252,7 @@ mod tests {
             relay: Duration::from_millis(relay),
             direct: Duration::from_millis(direct),
         };
-        Figures { connect: pair(connect, connect_direct), round_trip: pair(trip, trip_direct) }
+        let round_trip = Some(pair(trip, trip_direct));
+        Figures { connect: pair(connect, connect_direct), round_trip, status: 101 }
     }
 }

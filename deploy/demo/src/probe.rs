@@ -22,6 +22,10 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Echoes asked for; the quickest counts, since only delays of the machine itself differ.
 const ECHOES: u64 = 3;
 
+const TCP: &str = "the TCP connection";
+const TLS: &str = "the TLS handshake";
+const UPGRADE: &str = "the WebSocket upgrade";
+
 /// A step that went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
@@ -49,6 +53,12 @@ pub enum ProbeError {
         #[source]
         source: Box<tungstenite::Error>,
     },
+    /// The other side answered, but not with a WebSocket.
+    #[error("the WebSocket upgrade was answered with status {status}")]
+    Refused {
+        /// The status.
+        status: u16,
+    },
     /// The socket closed too soon.
     #[error("the socket closed while waiting for {step}")]
     Closed {
@@ -64,8 +74,24 @@ pub struct Way {
     pub address: SocketAddr,
     /// What the client trusts; `None`: no TLS.
     pub tls: Option<Arc<ClientConfig>>,
+    /// The name that the other side goes by, in its certificate and in `Host`; `None`: the address.
+    pub name: Option<String>,
     /// Path and query of the WebSocket.
     pub path: String,
+}
+
+/// What an attempt to open a WebSocket came to.
+#[derive(Debug)]
+pub enum Opening {
+    /// It is open.
+    Open(Box<Probe>),
+    /// The other side answered with something else than 101.
+    Answered {
+        /// The status.
+        status: u16,
+        /// From the first SYN to the answer.
+        took: Duration,
+    },
 }
 
 /// Anything that bytes go through.
@@ -85,32 +111,56 @@ impl std::fmt::Debug for Probe {
     }
 }
 
+impl Way {
+    /// TCP, and TLS where it is spoken.
+    async fn connect(&self) -> Result<Box<dyn Bytes>, ProbeError> {
+        let failed = |step| move |source| ProbeError::Io { step, source };
+        let tcp = in_time(TCP, TcpStream::connect(self.address)).await?.map_err(failed(TCP))?;
+        let _ = tcp.set_nodelay(true);
+        let Some(config) = &self.tls else { return Ok(Box::new(tcp)) };
+        let host = self.name.as_deref().map(|name| name.rsplit_once(':').map_or(name, |(h, _)| h));
+        let name = match host.map(|host| ServerName::try_from(host.to_owned())) {
+            Some(Ok(name)) => name,
+            Some(Err(_)) | None => ServerName::from(self.address.ip()),
+        };
+        let handshake = TlsConnector::from(Arc::clone(config)).connect(name, tcp);
+        Ok(Box::new(in_time(TLS, handshake).await?.map_err(failed(TLS))?))
+    }
+}
+
 impl Probe {
     /// Opens a WebSocket.
     ///
     /// # Errors
     /// Says which step failed.
     pub async fn open(way: &Way) -> Result<Self, ProbeError> {
+        match Self::try_open(way).await? {
+            Opening::Open(probe) => Ok(*probe),
+            Opening::Answered { status, .. } => Err(ProbeError::Refused { status }),
+        }
+    }
+
+    /// Opens a WebSocket, if the other side has one there.
+    ///
+    /// # Errors
+    /// Says which step failed.
+    pub async fn try_open(way: &Way) -> Result<Opening, ProbeError> {
         let began = Instant::now();
-        let tcp = in_time("the TCP connection", TcpStream::connect(way.address)).await?;
-        let tcp = tcp.map_err(|source| ProbeError::Io { step: "the TCP connection", source })?;
-        let _ = tcp.set_nodelay(true);
-        let (stream, scheme): (Box<dyn Bytes>, _) = match &way.tls {
-            None => (Box::new(tcp), "ws"),
-            Some(config) => {
-                let step = "the TLS handshake";
-                let name = ServerName::from(way.address.ip());
-                let connector = TlsConnector::from(Arc::clone(config));
-                let tls = in_time(step, connector.connect(name, tcp)).await?;
-                let tls = tls.map_err(|source| ProbeError::Io { step, source })?;
-                (Box::new(tls), "wss")
+        let stream = way.connect().await?;
+        let scheme = if way.tls.is_some() { "wss" } else { "ws" };
+        let host = way.name.clone().unwrap_or_else(|| way.address.to_string());
+        let url = format!("{scheme}://{host}{}", way.path);
+        let opened = in_time(UPGRADE, tokio_tungstenite::client_async(url, stream)).await?;
+        match opened {
+            Ok((socket, _)) => {
+                Ok(Opening::Open(Box::new(Self { socket, connect: began.elapsed() })))
             }
-        };
-        let url = format!("{scheme}://{}{}", way.address, way.path);
-        let step = "the WebSocket upgrade";
-        let opened = in_time(step, tokio_tungstenite::client_async(url, stream)).await?;
-        let (socket, _) = opened.map_err(|error| broken(step, error))?;
-        Ok(Self { socket, connect: began.elapsed() })
+            Err(tungstenite::Error::Http(answer)) => {
+                let status = answer.status().as_u16();
+                Ok(Opening::Answered { status, took: began.elapsed() })
+            }
+            Err(error) => Err(broken(UPGRADE, error)),
+        }
     }
 
     /// Enters the chat.

@@ -1,5 +1,7 @@
 //! The chat and its page over real sockets, behind a path with a length, with TLS and without.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,8 +48,8 @@ impl Lab {
         let client = Some(certificate.client().unwrap());
         Self {
             shutdown,
-            plain: Way { address: near[0], tls: None, path: path.clone() },
-            tls: Way { address: near[1], tls: client, path },
+            plain: Way { address: near[0], tls: None, name: None, path: path.clone() },
+            tls: Way { address: near[1], tls: client, name: None, path },
         }
     }
 }
