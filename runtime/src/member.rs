@@ -178,3 +178,6 @@ impl Member {
         renewal::start(self.identity.clone(), self.desk.timings, &self.shutdown);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -294,7 +294,7 @@ fn state_error(path: &Path) -> impl FnOnce(std::io::Error) -> JoinError {
 }
 
 /// [RFC 7468](https://www.rfc-editor.org/rfc/rfc7468): base64 in lines of 64 characters.
-fn pem_of(certificate: &CertificateDer<'_>) -> Vec<u8> {
+pub(super) fn pem_of(certificate: &CertificateDer<'_>) -> Vec<u8> {
     let mut pem = b"-----BEGIN CERTIFICATE-----\n".to_vec();
     for line in STANDARD.encode(certificate).as_bytes().chunks(64) {
         pem.extend_from_slice(line);
