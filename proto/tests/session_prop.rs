@@ -8,7 +8,7 @@ use antipode_proto::body::{Body, INITIAL_CREDIT_BYTES, SEGMENT_OVERHEAD_BYTES};
 use antipode_proto::seq::Seq;
 use antipode_proto::session::{Config, Session, Side};
 use antipode_proto::trunk::v1::frame::Kind;
-use antipode_proto::trunk::v1::{Attach, Attached, Chunk, RequestHead, ResponseHead};
+use antipode_proto::trunk::v1::{Ack, Attach, Attached, Chunk, RequestHead, ResponseHead, Segment};
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -49,7 +49,7 @@ enum Step {
     Consume(Way, usize),
     /// The lane breaks. What it carried is in limbo.
     Break,
-    /// The next frame in limbo arrives late, or with it everything behind it is lost.
+    /// The next frame in limbo arrives late, or is lost and leaves a gap.
     Limbo {
         way: Way,
         lost: bool,
@@ -67,7 +67,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => way().prop_map(Step::Arrive),
         6 => (way(), 1..6_usize).prop_map(|(way, count)| Step::Consume(way, count)),
         1 => Just(Step::Break),
-        3 => (way(), prop::bool::weighted(0.1)).prop_map(|(way, lost)| Step::Limbo { way, lost }),
+        3 => (way(), prop::bool::weighted(0.3)).prop_map(|(way, lost)| Step::Limbo { way, lost }),
         2 => Just(Step::LinkUp),
         2 => (1..400_u64).prop_map(|ms| Step::Wait(Duration::from_millis(ms))),
     ]
@@ -79,6 +79,7 @@ struct End {
     session: Session,
     sent: Vec<Bytes>,
     delivered: Vec<Bytes>,
+    consumed: Seq,
     /// Taken out of the machine, not yet written to the far socket.
     pending: VecDeque<(Seq, u64)>,
     arriving: VecDeque<Kind>,
@@ -91,6 +92,7 @@ impl End {
             session: Session::new(side, config(), now),
             sent: Vec::new(),
             delivered: Vec::new(),
+            consumed: Seq::ZERO,
             pending: VecDeque::new(),
             arriving: VecDeque::new(),
             limbo: VecDeque::new(),
@@ -110,6 +112,7 @@ impl End {
     fn consume(&mut self, count: usize, now: Instant) {
         for (seq, _) in self.pending.drain(..count.min(self.pending.len())) {
             self.session.handle_consumed(seq, now);
+            self.consumed = seq;
         }
     }
 }
@@ -166,9 +169,7 @@ impl Lab {
             Step::Break => self.break_lane(),
             Step::Limbo { way, lost } => {
                 let kind = self.to(way).limbo.pop_front();
-                if lost {
-                    self.to(way).limbo.clear();
-                } else if let Some(kind) = kind {
+                if let Some(kind) = kind.filter(|_| !lost) {
                     self.arrive(way, kind);
                 }
             }
@@ -195,20 +196,23 @@ impl Lab {
         let now = self.now;
         self.up = false;
         for end in [&mut self.node, &mut self.core] {
-            // A lane is a stream: what an older one still holds is behind what it lost.
-            end.limbo.clear();
             end.limbo.append(&mut end.arriving);
             end.session.handle_link_down(now);
         }
     }
 
     fn transmit(&mut self, way: Way) {
-        if !self.up || (matches!(way, Way::Down) && !self.core_knows) {
+        if matches!(way, Way::Down) && !self.core_knows {
             return;
         }
-        if let Some(kind) = self.from(way).session.poll_transmit() {
-            self.to(way).arriving.push_back(kind);
+        let up = self.up;
+        let from = self.from(way);
+        let Some(kind) = from.session.poll_transmit() else { return };
+        assert!(up, "sent {kind:?} without a lane");
+        if let Kind::Segment(Segment { ack, .. }) | Kind::Ack(Ack { ack, .. }) = kind {
+            assert!(Seq::from(ack) <= from.consumed, "acknowledged what was not written");
         }
+        self.to(way).arriving.push_back(kind);
     }
 
     fn arrive(&mut self, way: Way, kind: Kind) {
@@ -220,9 +224,16 @@ impl Lab {
                 self.node.arriving.push_back(answer);
                 return;
             }
-            self.core_knows = true;
+            self.core_knows = matches!(kind, Kind::Segment(Segment { seq: 1, .. }));
+            if !self.core_knows {
+                return;
+            }
         }
         self.to(way).take(kind, now);
+        if !self.up {
+            // The core's driver sees the end of the lane that brought the late frame.
+            self.core.session.handle_link_down(now);
+        }
     }
 
     fn check(&self) {

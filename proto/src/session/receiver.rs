@@ -94,10 +94,7 @@ impl Receiver {
         now: Instant,
     ) -> Result<(), ProtocolError> {
         if seq != self.received.next() {
-            // A copy from a replay or from an older lane. If the peer did not hear the ack: again.
-            if seq <= self.consumed && self.ack.due.is_none() {
-                self.ack.due = Some(now + self.ack.delay);
-            }
+            // A copy, or beyond a gap: a late frame of an older lane. A resume told the peer where we stand.
             return Ok(());
         }
         if self.received_bytes >= self.granted {

@@ -171,6 +171,29 @@ fn a_request_that_never_arrived_is_sent_again() {
 }
 
 #[test]
+fn a_late_answer_to_an_older_attach_changes_nothing() {
+    let now = start();
+    let mut node = attached(Side::Node, now);
+    node.send(request());
+    node.send(chunk(1));
+    while node.poll_transmit().is_some() {}
+    node.handle_frame(Kind::Ack(Ack { ack: 2, credit: 0 }), now).expect("both arrived");
+    for _ in 0..2 {
+        node.handle_link_down(now);
+        node.handle_link_up();
+        let _ = node.poll_transmit();
+    }
+    let answer = |epoch, received| {
+        Kind::Attached(Attached { epoch, received, credit: INITIAL_CREDIT_BYTES })
+    };
+    node.handle_frame(answer(2, 1), now).expect("ignored: the second attach is epoch 3");
+    node.send(chunk(1));
+    assert_eq!(node.poll_transmit(), None, "still asking");
+    node.handle_frame(answer(3, 2), now).expect("the answer");
+    assert!(matches!(node.poll_transmit(), Some(Kind::Segment(Segment { seq: 3, .. }))));
+}
+
+#[test]
 fn a_session_without_a_lane_expires() {
     let now = start();
     let mut node = attached(Side::Node, now);
