@@ -6,6 +6,7 @@
 //! | [`require`] | a test that lacks something says so |
 //! | [`process`], [`programs`], [`foreign`] | programs that a test starts: any, ours, other people's |
 //! | [`world`], [`settings`] | gateway, core and nodes as programs, and their configuration files |
+//! | [`namespaces`] | hosts of their own for them |
 //! | [`certificate`] | an authority for the test's TLS |
 //! | [`backend`], [`sockets`], [`body`] | an ordinary backend, and bodies too large to hold |
 //! | [`client`] | WebSocket, HTTP or raw bytes to a server |
@@ -19,6 +20,7 @@ pub mod body;
 pub mod certificate;
 pub mod client;
 pub mod foreign;
+pub mod namespaces;
 pub mod process;
 pub mod programs;
 pub mod report;

@@ -4,6 +4,50 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::certificate::Certificates;
+use crate::namespaces::Host;
+
+/// Where a member runs, and whose WireGuard it uses.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Where it listens, and where the others find it.
+    pub address: IpAddr,
+    /// The namespace it runs in; none: this one.
+    pub host: Option<Host>,
+    /// Whose WireGuard.
+    pub tunnel: Tunnel,
+    /// What runs inside: `quic` or `tcp`.
+    pub carrier: &'static str,
+}
+
+/// Whose WireGuard a member uses.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Tunnel {
+    /// Our own, in the process.
+    InProcess,
+    /// An interface of its host.
+    Interface(String),
+}
+
+impl Site {
+    /// In this namespace, with everything as by default.
+    #[must_use]
+    pub fn here(address: IpAddr) -> Self {
+        Self { address, host: None, tunnel: Tunnel::InProcess, carrier: "quic" }
+    }
+
+    /// The tables of the file that say so. `port` is WireGuard's where it is ours.
+    fn tables(&self, port: u16) -> String {
+        let Self { address, carrier, .. } = self;
+        let tunnel = match &self.tunnel {
+            Tunnel::InProcess => format!("listen = \"{address}:{port}\""),
+            Tunnel::Interface(name) => format!("mode = \"host\"\ninterface = \"{name}\""),
+        };
+        format!("[tunnel]\n{tunnel}\n\n[trunk]\ncarrier = \"{carrier}\"\n")
+    }
+}
+
+/// WireGuard's customary one.
+const WIREGUARD_PORT: u16 = 51820;
 
 /// Where clients find a node.
 #[must_use]
@@ -58,7 +102,7 @@ listen = "{admin}"
 
 /// The core's file.
 #[must_use]
-pub fn core(folder: &Path, address: IpAddr, backend: &str) -> String {
+pub fn core(folder: &Path, site: &Site, backend: &str) -> String {
     format!(
         r#"
 [member]
@@ -68,9 +112,7 @@ name = "core"
 region = "test"
 endpoints = ["{tunnel}"]
 
-[tunnel]
-listen = "{tunnel}"
-
+{tables}
 [[backend]]
 url = "{backend}"
 
@@ -79,14 +121,16 @@ listen = "{admin}"
 "#,
         state = folder.join("core").display(),
         token = token_file(folder, "core").display(),
-        tunnel = SocketAddr::new(address, 51820),
-        admin = admin(address, 1),
+        tunnel = SocketAddr::new(site.address, WIREGUARD_PORT),
+        tables = site.tables(WIREGUARD_PORT),
+        admin = admin(site.address, 1),
     )
 }
 
 /// A node's file.
 #[must_use]
-pub fn node(folder: &Path, address: IpAddr, index: usize, certificates: &Certificates) -> String {
+pub fn node(folder: &Path, site: &Site, index: usize, certificates: &Certificates) -> String {
+    let address = site.address;
     let name = format!("node{index}");
     format!(
         r#"
@@ -104,9 +148,7 @@ name = "{name}"
 region = "test"
 public_urls = ["wss://{front}"]
 
-[tunnel]
-listen = "{address}:0"
-
+{tables}
 [admin]
 listen = "{admin}"
 "#,
@@ -115,6 +157,7 @@ listen = "{admin}"
         key = certificates.key_file.display(),
         state = folder.join(&name).display(),
         token = token_file(folder, &name).display(),
+        tables = site.tables(0),
         admin = admin(address, 2 + index),
     )
 }

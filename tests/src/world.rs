@@ -13,9 +13,10 @@ use anyhow::{Context, ensure};
 
 use crate::certificate::{Certificates, private};
 use crate::client::Client;
+use crate::namespaces::Host;
 use crate::process::Process;
 use crate::programs::program;
-use crate::settings;
+use crate::settings::{self, Site};
 
 /// From a program's start until it can take its load.
 const READY: Duration = Duration::from_secs(60);
@@ -25,12 +26,34 @@ const READY: Duration = Duration::from_secs(60);
 pub struct Plan {
     /// Where the core finds the backend, as its configuration file writes it.
     pub backend: String,
+    /// Whether there is a core.
+    pub with_core: bool,
     /// How many nodes there are.
     pub nodes: usize,
     /// More for each node's configuration file.
     pub node_more: String,
     /// More for the core's configuration file.
     pub core_more: String,
+    /// Where the programs run; none: all on one loopback address.
+    pub sites: Option<Sites>,
+}
+
+/// Where a world's programs run.
+#[derive(Clone, Debug)]
+pub struct Sites {
+    /// Where the gateway listens.
+    pub gateway: IpAddr,
+    /// The core's site.
+    pub core: Site,
+    /// The nodes' site.
+    pub nodes: Site,
+}
+
+impl Sites {
+    fn on_loopback() -> Self {
+        let address = own_address();
+        Self { gateway: address, core: Site::here(address), nodes: Site::here(address) }
+    }
 }
 
 impl Plan {
@@ -39,9 +62,11 @@ impl Plan {
     pub fn with_backend(address: SocketAddr) -> Self {
         Self {
             backend: format!("http://{address}"),
+            with_core: true,
             nodes: 1,
             node_more: String::new(),
             core_more: String::new(),
+            sites: None,
         }
     }
 }
@@ -51,12 +76,12 @@ impl Plan {
 pub struct World {
     /// The control plane.
     pub gateway: Process,
-    /// The far end.
-    pub core: Process,
+    /// The far end, if the plan has one.
+    pub core: Option<Process>,
     /// The relays.
     pub nodes: Vec<Process>,
-    /// Where all of them listen.
-    pub address: IpAddr,
+    /// Where all of them run.
+    pub sites: Sites,
     /// What the nodes show to clients.
     pub certificates: Certificates,
     /// Configuration files and state.
@@ -80,35 +105,91 @@ impl World {
     /// As [`Self::start`].
     pub fn start_blocking(plan: &Plan) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let address = own_address();
-        let named = address.to_string();
+        let sites = plan.sites.clone().unwrap_or_else(Sites::on_loopback);
+        let named = sites.nodes.address.to_string();
         let certificates = Certificates::make(folder.path(), &["localhost", &named])?;
 
-        let site = Site { folder: folder.path() };
-        let gateway = site.run("gateway", "gateway", &settings::gateway(site.folder, address))?;
-        ready(&gateway, settings::admin(address, 0))?;
-        site.token("core", "core")?;
-        let text = settings::core(site.folder, address, &plan.backend) + &plan.core_more;
-        let core = site.run("core", "core", &text)?;
-        ready(&core, settings::admin(address, 1))?;
-        let mut nodes = Vec::new();
-        for index in 0..plan.nodes {
-            let name = format!("node{index}");
-            site.token("node", &name)?;
-            let text = settings::node(site.folder, address, index, &certificates) + &plan.node_more;
-            let node = site.run("node", &name, &text)?;
-            ready(&node, settings::admin(address, 2 + index))?;
-            nodes.push(node);
+        let text = settings::gateway(folder.path(), sites.gateway);
+        let gateway = start(folder.path(), "gateway", "gateway", &text, None)?;
+        ready(&gateway, settings::admin(sites.gateway, 0), READY)?;
+        let (core, nodes) = (None, Vec::new());
+        let mut world = Self { gateway, core, nodes, sites, certificates, folder };
+        if plan.with_core {
+            world.token("core", "core")?;
+            let text = settings::core(world.folder.path(), &world.sites.core, &plan.backend);
+            let core = world.run("core", "core", &(text + &plan.core_more))?;
+            ready(&core, settings::admin(world.sites.core.address, 1), READY)?;
+            world.core = Some(core);
         }
-        Ok(Self { gateway, core, nodes, address, certificates, folder })
+        for index in 0..plan.nodes {
+            let node = world.node(index, &plan.node_more)?;
+            ready(&node, settings::admin(world.sites.nodes.address, 2 + index), READY)?;
+            world.nodes.push(node);
+        }
+        Ok(world)
+    }
+
+    /// Starts a node with a new join token, and does not wait for it.
+    ///
+    /// # Errors
+    ///
+    /// If the gateway gives no token, or the program can't be started.
+    pub fn node(&self, index: usize, more: &str) -> anyhow::Result<Process> {
+        let name = format!("node{index}");
+        self.token("node", &name)?;
+        self.run("node", &name, &(self.node_settings(index) + more))
+    }
+
+    /// The configuration file of a node.
+    #[must_use]
+    pub fn node_settings(&self, index: usize) -> String {
+        settings::node(self.folder.path(), &self.sites.nodes, index, &self.certificates)
+    }
+
+    /// Writes `text` as the configuration file of a program, and starts it.
+    ///
+    /// # Errors
+    ///
+    /// If the program can't be started.
+    pub fn run(&self, program: &str, name: &str, text: &str) -> anyhow::Result<Process> {
+        let host = match program {
+            "core" => self.sites.core.host.as_ref(),
+            "node" => self.sites.nodes.host.as_ref(),
+            _ => None,
+        };
+        start(self.folder.path(), program, name, text, host)
+    }
+
+    /// Has the gateway make a join token for a role, and writes it to the file of the member `name`.
+    ///
+    /// # Errors
+    ///
+    /// If the gateway makes none.
+    pub fn token(&self, role: &str, name: &str) -> anyhow::Result<PathBuf> {
+        let told = self.gateway_command(&["token", "create", "--role", role])?;
+        let token = told.lines().find(|line| line.starts_with("antipode-join-v1."));
+        let file = settings::token_file(self.folder.path(), name);
+        std::fs::write(&file, token.context("the gateway printed a token")?)?;
+        private(&file)?;
+        Ok(file)
+    }
+
+    /// The relay's two programs, whose memory is bounded whatever passes.
+    ///
+    /// # Panics
+    ///
+    /// If the plan had no core or no node.
+    #[must_use]
+    pub fn relay(&self) -> [&Process; 2] {
+        [&self.nodes[0], self.core.as_ref().expect("the plan had a core")]
     }
 
     /// A client of a node.
     #[must_use]
     pub fn client(&self, node: usize) -> Client {
         Client {
-            address: settings::front(self.address, node),
-            name: self.address.to_string(),
+            address: settings::front(self.sites.nodes.address, node),
+            name: self.sites.nodes.address.to_string(),
             tls: Some(self.certificates.client()),
         }
     }
@@ -119,7 +200,13 @@ impl World {
     ///
     /// If it fails.
     pub fn gateway_command(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        Site { folder: self.folder.path() }.gateway_command(arguments)
+        let mut command = Command::new(program("antipode-gateway"));
+        command.arg("--config").arg(self.folder.path().join("gateway.toml")).args(arguments);
+        let output = command.output()?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{arguments:?}: {}\n{printed}{errors}", output.status);
+        Ok(printed)
     }
 
     /// Metrics of a program, as its admin endpoint tells them: 0 the gateway, 1 the core, then nodes.
@@ -128,55 +215,38 @@ impl World {
     ///
     /// If the program does not answer.
     pub async fn metrics(&self, program: usize) -> anyhow::Result<String> {
-        let admin = Client::direct(settings::admin(self.address, program));
+        let address = match program {
+            0 => self.sites.gateway,
+            1 => self.sites.core.address,
+            _ => self.sites.nodes.address,
+        };
+        let admin = Client::direct(settings::admin(address, program));
         Ok(admin.get("/metrics").await?.1)
     }
 }
 
-/// Where a world's files are.
-#[derive(Clone, Copy, Debug)]
-struct Site<'a> {
-    folder: &'a Path,
-}
-
-impl Site<'_> {
-    fn run(self, program_name: &str, name: &str, text: &str) -> anyhow::Result<Process> {
-        let file = self.file(name);
-        std::fs::write(&file, text)?;
-        let mut command = Command::new(program(&format!("antipode-{program_name}")));
-        command.arg("--config").arg(&file).env("ANTIPODE_LOG", "info");
-        Process::start(name, command)
-    }
-
-    fn file(self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}.toml"))
-    }
-
-    fn token(self, role: &str, name: &str) -> anyhow::Result<()> {
-        let token = self.gateway_command(&["token", "create", "--role", role])?;
-        let token = token.lines().find(|line| line.starts_with("antipode-join-v1."));
-        let file = settings::token_file(self.folder, name);
-        std::fs::write(&file, token.context("the gateway printed a token")?)?;
-        Ok(private(&file)?)
-    }
-
-    fn gateway_command(self, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new(program("antipode-gateway"));
-        command.arg("--config").arg(self.file("gateway")).args(arguments);
-        let output = command.output()?;
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{arguments:?}: {}\n{printed}{errors}", output.status);
-        Ok(printed)
-    }
+fn start(
+    folder: &Path,
+    program_name: &str,
+    name: &str,
+    text: &str,
+    host: Option<&Host>,
+) -> anyhow::Result<Process> {
+    let file = folder.join(format!("{name}.toml"));
+    std::fs::write(&file, text)?;
+    let program = program(&format!("antipode-{program_name}"));
+    let program = program.to_str().context("a UTF-8 path")?;
+    let mut command = host.map_or_else(|| Command::new(program), |host| host.command(program));
+    command.arg("--config").arg(&file).env("ANTIPODE_LOG", "info");
+    Process::start(name, command)
 }
 
 /// Waits until the program at `admin` says that it is ready.
 ///
 /// # Errors
 ///
-/// If it does not within a minute.
-pub fn ready(process: &Process, admin: SocketAddr) -> anyhow::Result<()> {
+/// If it does not within `limit`.
+pub fn ready(process: &Process, admin: SocketAddr, limit: Duration) -> anyhow::Result<()> {
     use std::io::{Read, Write};
     const STEP: Duration = Duration::from_millis(50);
     let ask = || -> std::io::Result<String> {
@@ -187,7 +257,7 @@ pub fn ready(process: &Process, admin: SocketAddr) -> anyhow::Result<()> {
         Ok(answer)
     };
     let (mut waited, mut answer) = (Duration::ZERO, String::new());
-    while waited < READY {
+    while waited < limit {
         answer = ask().unwrap_or_else(|error| error.to_string());
         if answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200") {
             return Ok(());
@@ -195,7 +265,7 @@ pub fn ready(process: &Process, admin: SocketAddr) -> anyhow::Result<()> {
         std::thread::sleep(STEP);
         waited += STEP;
     }
-    anyhow::bail!("not ready after {READY:?}: {answer}\n{}", process.printed())
+    anyhow::bail!("not ready after {limit:?}: {answer}\n{}", process.printed())
 }
 
 /// An address of 127.0.0.0/8 that no other world of this machine is likely to have.

@@ -26,7 +26,7 @@ async fn a_hundred_megabytes_pass_each_way() -> anyhow::Result<()> {
     let client = world.client(0);
     stories::download(&client, BODY_BYTES).await?;
     stories::upload(&client, BODY_BYTES).await?;
-    for program in [&world.nodes[0], &world.core] {
+    for program in world.relay() {
         let peak = program.memory_peak_bytes()?;
         assert!(peak < MEMORY_MAX, "held {peak} bytes");
     }

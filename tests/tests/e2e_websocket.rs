@@ -30,7 +30,7 @@ async fn messages_and_closes_pass() -> anyhow::Result<()> {
 async fn a_message_of_64_mib_passes_in_pieces() -> anyhow::Result<()> {
     let (_backend, world) = start().await?;
     stories::large_message(&world.client(0), 64 << 20).await?;
-    for program in [&world.nodes[0], &world.core] {
+    for program in world.relay() {
         let peak = program.memory_peak_bytes()?;
         assert!(peak < MEMORY_MAX, "held {peak} bytes");
     }

@@ -1,0 +1,167 @@
+//! Two hosts of their own on one machine: network namespaces on a bridge. Needs root.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+
+use crate::process::Process;
+
+/// What to do where a lab can't be made.
+pub const NEED_ROOT: &str = "root with CAP_NET_ADMIN, for network namespaces (sudo just lab)";
+/// As [`NEED_ROOT`].
+pub const NEED_WIREGUARD: &str =
+    "wireguard-go and wg (apt-get install wireguard-go wireguard-tools)";
+
+/// Whether namespaces can be made here.
+#[must_use]
+pub fn has_root() -> bool {
+    let name = format!("antipode-probe-{}", std::process::id());
+    ip(&["netns", "add", &name]).is_ok() && ip(&["netns", "del", &name]).is_ok()
+}
+
+/// Whether other people's WireGuard is here.
+#[must_use]
+pub fn has_wireguard() -> bool {
+    let runs = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    runs("wireguard-go") && runs("wg") && std::path::Path::new("/dev/net/tun").exists()
+}
+
+/// A bridge in the machine's own namespace, and two hosts on it; gone when dropped.
+#[derive(Debug)]
+pub struct Lab {
+    tag: String,
+    /// The machine's own address on the bridge.
+    pub here: IpAddr,
+    /// The first host.
+    pub east: Host,
+    /// The second host.
+    pub west: Host,
+}
+
+/// A host of the lab.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its address on the bridge.
+    pub address: IpAddr,
+}
+
+impl Lab {
+    /// Makes one; several may stand at once.
+    ///
+    /// # Errors
+    ///
+    /// If `ip` refuses.
+    pub fn make() -> anyhow::Result<Self> {
+        static NEXT: AtomicU8 = AtomicU8::new(0);
+        let serial = NEXT.fetch_add(1, Ordering::Relaxed);
+        let [.., process] = std::process::id().to_be_bytes();
+        // Interface names hold at most 15 characters.
+        let tag = format!("ap{process:02x}{serial:02x}");
+        let address = |last| IpAddr::V4(Ipv4Addr::new(10, 77 + serial % 100, process, last));
+        let host =
+            |side: &str, last| Host { namespace: format!("{tag}{side}"), address: address(last) };
+        let (east, west) = (host("e", 2), host("w", 3));
+        // Made before the commands run, so that what they leave behind goes whatever happens.
+        let lab = Self { here: address(1), east, west, tag };
+        ip(&["link", "add", &lab.bridge(), "type", "bridge"])?;
+        ip(&["addr", "add", &format!("{}/24", lab.here), "dev", &lab.bridge()])?;
+        ip(&["link", "set", &lab.bridge(), "up"])?;
+        for host in [&lab.east, &lab.west] {
+            let (namespace, outside) = (&host.namespace, format!("{}v", host.namespace));
+            ip(&["netns", "add", namespace])?;
+            let peer = ["type", "veth", "peer", "name", "eth0", "netns", namespace];
+            ip(&[&["link", "add", &outside][..], &peer].concat())?;
+            ip(&["link", "set", &outside, "master", &lab.bridge(), "up"])?;
+            ip(&["-n", namespace, "addr", "add", &format!("{}/24", host.address), "dev", "eth0"])?;
+            ip(&["-n", namespace, "link", "set", "eth0", "up"])?;
+            ip(&["-n", namespace, "link", "set", "lo", "up"])?;
+        }
+        Ok(lab)
+    }
+
+    fn bridge(&self) -> String {
+        format!("{}b", self.tag)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for host in [&self.east, &self.west] {
+            // What was never made can't be taken away.
+            drop(ip(&["netns", "del", &host.namespace]));
+        }
+        drop(ip(&["link", "del", &self.bridge()]));
+    }
+}
+
+impl Host {
+    /// A command that runs on this host.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace, program]);
+        command
+    }
+
+    /// Runs a command on this host to its end.
+    ///
+    /// # Errors
+    ///
+    /// If it fails.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = self.command(program);
+        command.args(arguments);
+        finish(command)
+    }
+
+    /// Starts Debian's wireguard-go on an interface `wg0` with a key of its own and UDP port 51820, as
+    /// an operator would.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub fn wireguard(&self, folder: &std::path::Path) -> anyhow::Result<Process> {
+        let mut command = self.command("wireguard-go");
+        // Its sockets stand in /run/wireguard by interface name, for all namespaces alike.
+        let interface = self.interface();
+        command.args(["--foreground", &interface]);
+        let process = Process::start("wireguard-go", command)?;
+        let key_file = folder.join(format!("{}.key", self.namespace));
+        std::fs::write(&key_file, self.run("wg", &["genkey"])?)?;
+        crate::certificate::private(&key_file)?;
+        let key_file = key_file.to_str().context("a UTF-8 path")?;
+        let set = ["set", &interface, "private-key", key_file, "listen-port", "51820"];
+        let mut tried = 0;
+        while let Err(error) = self.run("wg", &set) {
+            tried += 1;
+            ensure!(tried < 100, "{error:#}\n{}", process.printed());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.run("ip", &["link", "set", &interface, "mtu", "1420", "up"])?;
+        Ok(process)
+    }
+
+    /// The name of its WireGuard interface.
+    #[must_use]
+    pub fn interface(&self) -> String {
+        format!("{}g", self.namespace)
+    }
+}
+
+fn ip(arguments: &[&str]) -> anyhow::Result<String> {
+    let mut command = Command::new("ip");
+    command.args(arguments);
+    finish(command)
+}
+
+fn finish(mut command: Command) -> anyhow::Result<String> {
+    let output = command.output().with_context(|| format!("start {command:?}"))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {errors}");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
