@@ -216,6 +216,7 @@ fn a_reset_waits_for_a_lane_but_not_for_ever() {
     node.handle_link_down(now);
     node.reset(Cause::Policy, "enough");
     assert!(!node.is_finished(), "the peer has to be told");
+    assert_eq!(node.poll_transmit(), None, "there is no lane");
     let mut expired = node;
     expired.handle_timeout(expired.poll_timeout().expect("not for ever"));
     assert!(expired.is_finished());
