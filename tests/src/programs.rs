@@ -1,4 +1,4 @@
-//! Where the three programs are, built if need be.
+//! Where our programs are, built if need be.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use crate::repository::root;
 
 /// The programs, as packages and as files.
-const PROGRAMS: [&str; 3] = ["antipode-gateway", "antipode-core", "antipode-node"];
+const PROGRAMS: [&str; 4] = ["antipode-gateway", "antipode-core", "antipode-node", "antipode-demo"];
 
 /// The file of one of the programs, built from the sources as they are, in the caller's profile.
 ///
