@@ -1,0 +1,165 @@
+//! One session: from the far end of the trunk to a backend and back.
+//!
+//! - [`websocket`]: the upgrade, then frames both ways
+//! - [`http`]: an exchange with streaming bodies
+//! - `answer`: what the core answers itself where there is no backend's answer
+//! - `headers`: which headers cross, and which belong to one hop
+
+use std::sync::Arc;
+
+use antipode_proto::body::Body;
+use antipode_proto::trunk::v1::{Cause, End, RequestHead, SessionKind};
+use antipode_runtime::shutdown::Shutdown;
+use antipode_trunk::{Ended, Incoming, SessionPort};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tracing::{Instrument, debug, info_span};
+
+mod answer;
+mod buffers;
+mod headers;
+pub(crate) mod http;
+#[cfg(test)]
+mod tests;
+mod websocket;
+
+use crate::backend::Backends;
+use crate::config::Config;
+use crate::metrics::{Metrics, cause_label};
+use answer::Answer;
+use buffers::Buffers;
+
+/// What every session's task shares.
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    config: Config,
+    backends: Backends,
+    buffers: Buffers,
+    metrics: Metrics,
+    room: Semaphore,
+    shutdown: Shutdown,
+}
+
+impl Bridge {
+    pub(crate) fn new(
+        config: Config,
+        backends: Backends,
+        metrics: Metrics,
+        shutdown: &Shutdown,
+    ) -> Arc<Self> {
+        let room = Semaphore::new(config.limits.sessions_max.get());
+        let (buffers, shutdown) = (Buffers::default(), shutdown.clone());
+        Arc::new(Self { config, backends, buffers, metrics, room, shutdown })
+    }
+
+    pub(crate) fn backends(&self) -> &Backends {
+        &self.backends
+    }
+
+    /// Sessions at hand.
+    pub(crate) fn sessions_len(&self) -> usize {
+        self.config.limits.sessions_max.get() - self.room.available_permits()
+    }
+
+    /// Serves one session to its end, as a task of its own.
+    pub(crate) fn spawn(self: &Arc<Self>, incoming: Incoming) {
+        let Incoming { head, port, node } = incoming;
+        let span = info_span!("session", session.id = port.id(), node = node.name);
+        let bridge = Arc::clone(self);
+        self.shutdown.spawn(bridge.serve(head, port).instrument(span));
+    }
+
+    async fn serve(self: Arc<Self>, head: RequestHead, port: SessionPort) {
+        let port = Arc::new(port);
+        self.metrics.session_opened(head.kind());
+        let open = OpenSession { metrics: &self.metrics, cause: Cause::Internal };
+        let (cause, detail) = tokio::select! {
+            ended = self.carry(head, &port) => match ended {
+                Ok(cause) => (cause, String::new()),
+                Err(Ended { cause, detail }) => (cause, detail),
+            },
+            () = self.grace_over() => {
+                port.reset(Cause::CoreDraining, "the core is draining");
+                (Cause::CoreDraining, String::new())
+            }
+        };
+        open.close(cause);
+        debug!(cause = cause_label(cause), detail, "session closed");
+        port.finished().await;
+    }
+
+    async fn carry(&self, head: RequestHead, port: &Arc<SessionPort>) -> Result<Cause, Ended> {
+        let Ok(_room) = self.room.try_acquire() else {
+            return self.answer(&head, port, Answer::CoreFull).await;
+        };
+        match head.kind() {
+            SessionKind::Websocket => Box::pin(websocket::carry(self, head, port)).await,
+            SessionKind::Http => Box::pin(http::carry(self, head, port)).await,
+            SessionKind::Unspecified => {
+                port.reset(Cause::TrunkProtocol, "unknown kind of session");
+                Ok(Cause::TrunkProtocol)
+            }
+        }
+    }
+
+    /// Answers in the backend's place, then waits for the request's end.
+    async fn answer(
+        &self,
+        head: &RequestHead,
+        port: &SessionPort,
+        answer: Answer,
+    ) -> Result<Cause, Ended> {
+        self.metrics.answer_made(answer.label());
+        debug!(answer = answer.label(), "answered in the backend's place");
+        answer.send(head, port)?;
+        self.discard(port).await?;
+        Ok(answer.cause())
+    }
+
+    /// Throws away what the client still sends, up to its end; not for ever.
+    async fn discard(&self, port: &SessionPort) -> Result<(), Ended> {
+        let rest = async {
+            loop {
+                let delivery = port.deliver().await?;
+                port.consumed(delivery.seq);
+                if delivery.body.is_end() {
+                    return Ok(());
+                }
+            }
+        };
+        if let Ok(outcome) = timeout(self.config.timeouts.closing, rest).await {
+            return outcome;
+        }
+        port.reset(Cause::BackendClosed, "the backend takes no more");
+        Ok(())
+    }
+
+    /// Shortly before the drain's grace ends, while there is still a trunk to tell the far end.
+    async fn grace_over(&self) {
+        self.shutdown.draining().await;
+        sleep(self.config.drain_grace.mul_f64(0.8)).await;
+    }
+}
+
+/// Counts a session as closed, whichever way its task ends.
+struct OpenSession<'a> {
+    metrics: &'a Metrics,
+    cause: Cause,
+}
+
+impl OpenSession<'_> {
+    fn close(mut self, cause: Cause) {
+        self.cause = cause;
+    }
+}
+
+impl Drop for OpenSession<'_> {
+    fn drop(&mut self) {
+        self.metrics.session_closed(self.cause);
+    }
+}
+
+/// The end of our direction.
+fn end(cause: Cause) -> Body {
+    End { cause: cause.into(), ..End::default() }.into()
+}

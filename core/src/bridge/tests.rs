@@ -1,0 +1,1 @@
+//! Bridges between ports in memory and real servers on loopback.

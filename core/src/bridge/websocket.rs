@@ -1,0 +1,202 @@
+//! A WebSocket session: the upgrade with a backend, then the relay of frames.
+//!
+//! The node keeps the client's key and answers it; the key here is our own. Extensions and
+//! subprotocol pass from end to end.
+
+use std::sync::Arc;
+
+use antipode_proto::trunk::v1::{Cause, RequestHead, ResponseHead};
+use antipode_runtime::clock;
+use antipode_trunk::{Delivery, Ended, SessionPort};
+use antipode_websocket::handshake::{check_response, deflate_agreed, request_key};
+use antipode_websocket::{Policy, Reader, Side, Writer};
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+
+mod down;
+mod relay;
+mod up;
+
+use super::{Bridge, answer::Answer, headers, http as exchange};
+use crate::backend::Assigned;
+use crate::backend::stream::BackendStream;
+use relay::Relay;
+
+/// Carries one WebSocket to its end.
+pub(super) async fn carry(
+    bridge: &Bridge,
+    head: RequestHead,
+    port: &Arc<SessionPort>,
+) -> Result<Cause, Ended> {
+    let began = clock::now();
+    let mut early = None;
+    let opened = tokio::select! {
+        biased;
+        opened = Box::pin(open(bridge, &head)) => opened,
+        // Frames before the answer come only from clients that were answered early: they wait.
+        left = client_end(port, &mut early) => return left,
+    };
+    let seconds = clock::now().duration_since(began).as_secs_f64();
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(answer) => return bridge.answer(&head, port, answer).await,
+    };
+    bridge.metrics.response_head.0.observe(seconds);
+    match opened {
+        Opened::Refused(refused) if head.answered_early => {
+            drop(refused);
+            bridge.answer(&head, port, Answer::BackendProtocol).await
+        }
+        Opened::Refused(refused) => {
+            let cause = Box::pin(refused.send(bridge, port)).await?;
+            bridge.discard(port).await?;
+            Ok(cause)
+        }
+        Opened::Upgraded(upgraded) => {
+            let Upgraded { assigned, response, stream, read } = *upgraded;
+            let policy = Policy {
+                frame_bytes_max: bridge.config.websocket.frame_bytes_max,
+                chunk_bytes_max: antipode_trunk::CHUNK_BYTES_MAX,
+                rsv1_allowed: deflate_agreed(&response),
+            };
+            let response = ResponseHead {
+                status: StatusCode::SWITCHING_PROTOCOLS.as_u16().into(),
+                headers: headers::for_client(response, assigned.set_cookie.as_ref()),
+                ..ResponseHead::default()
+            };
+            port.send(response.into())?;
+            let reader = Reader::new(Side::Client, policy);
+            let writer = Writer::client(rand::random());
+            Relay::new(bridge, port, stream, reader, writer).run(early, read).await
+        }
+    }
+}
+
+/// Resolves if the client's direction ends before the backend has answered; keeps the first frame.
+async fn client_end(port: &SessionPort, early: &mut Option<Delivery>) -> Result<Cause, Ended> {
+    let delivery = port.deliver().await?;
+    if !delivery.body.is_end() {
+        *early = Some(delivery);
+        return std::future::pending().await;
+    }
+    port.consumed(delivery.seq);
+    port.reset(Cause::ClientLost, "the client left before the backend answered");
+    Ok(Cause::ClientLost)
+}
+
+enum Opened {
+    Upgraded(Box<Upgraded>),
+    Refused(Box<Refused>),
+}
+
+struct Upgraded {
+    assigned: Assigned,
+    response: HeaderMap,
+    stream: BackendStream,
+    /// What came in the same read as the answer.
+    read: BytesMut,
+}
+
+/// The backend's answer is not 101: it goes down as that of an HTTP exchange.
+struct Refused {
+    assigned: Assigned,
+    response: Response<Incoming>,
+    connection: Connection,
+}
+
+type Connection = http1::Connection<TokioIo<BackendStream>, Empty<Bytes>>;
+
+impl Refused {
+    async fn send(self, bridge: &Bridge, port: &SessionPort) -> Result<Cause, Ended> {
+        let Self { assigned, response, connection } = self;
+        let sending = exchange::send_response(bridge, port, &assigned, response);
+        tokio::pin!(sending);
+        tokio::select! {
+            outcome = &mut sending => return outcome,
+            _ = connection => {}
+        }
+        sending.await
+    }
+}
+
+/// Tries one backend after another until one takes a socket, then asks it to upgrade.
+async fn open(bridge: &Bridge, head: &RequestHead) -> Result<Opened, Answer> {
+    let mut tried = Vec::new();
+    let mut unreachable = Answer::BackendUnreachable;
+    while let Some(assigned) = bridge.backends.assign(head, &tried) {
+        match assigned.backend.connect().await {
+            Ok(stream) => {
+                let asked = upgrade(bridge, head, assigned, stream);
+                let answered = timeout(bridge.config.timeouts.response_head, asked).await;
+                return answered.unwrap_or(Err(Answer::ResponseTimeout));
+            }
+            Err(error) => unreachable = Answer::from(&error),
+        }
+        tried.push(assigned.index);
+    }
+    Err(unreachable)
+}
+
+async fn upgrade(
+    bridge: &Bridge,
+    head: &RequestHead,
+    assigned: Assigned,
+    stream: BackendStream,
+) -> Result<Opened, Answer> {
+    let key = request_key(rand::random());
+    let request = request(head, &assigned, &key).ok_or(Answer::BadRequest)?;
+    let asked = request.headers().clone();
+    let limits = &bridge.config.limits;
+    let (mut sender, mut connection) = http1::Builder::new()
+        .max_headers(limits.response_headers_max)
+        .max_header_size(limits.response_head_bytes_max)
+        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+        .await
+        .map_err(|error| Answer::from(&error))?;
+    let response = {
+        let response = sender.send_request(request);
+        tokio::pin!(response);
+        tokio::select! {
+            biased;
+            outcome = &mut response => outcome,
+            _ = std::future::poll_fn(|task| connection.poll_without_shutdown(task)) => {
+                response.await
+            }
+        }
+    };
+    let response = response.map_err(|error| Answer::from(&error))?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Opened::Refused(Box::new(Refused { assigned, response, connection })));
+    }
+    if let Err(error) = check_response(response.status(), response.headers(), &key, &asked) {
+        bridge.metrics.backend_broke(error.label());
+        return Err(Answer::BackendProtocol);
+    }
+    // After a 101 hyper has given up its turn at the socket; only what it read too much is with it.
+    let parts = connection.into_parts();
+    Ok(Opened::Upgraded(Box::new(Upgraded {
+        assigned,
+        response: response.into_parts().0.headers,
+        stream: parts.io.into_inner(),
+        read: BytesMut::from(parts.read_buf),
+    })))
+}
+
+fn request(head: &RequestHead, assigned: &Assigned, key: &str) -> Option<Request<Empty<Bytes>>> {
+    let mut request = Request::new(Empty::new());
+    *request.method_mut() = Method::GET;
+    *request.uri_mut() = head.target.parse().ok()?;
+    let mut headers = headers::for_backend(head, assigned.backend.host.as_ref())?;
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    headers.insert(SEC_WEBSOCKET_KEY, key.parse().expect("base64"));
+    *request.headers_mut() = headers;
+    Some(request)
+}

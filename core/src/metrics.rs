@@ -1,0 +1,186 @@
+//! Every metric the core exports, in one place.
+//!
+//! Names are `antipode_core_<noun>_<unit>`; label values come from closed sets or from the
+//! configuration file: never a session, a client's address or a token. Opened less closed sessions
+//! are the sessions at hand.
+
+use antipode_proto::trunk::v1::{Cause, SessionKind};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::backend::choice::Choice;
+
+/// The core's metrics; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Sessions at hand.
+    pub(crate) sessions: Gauge,
+    pub(crate) sessions_opened: Family<KindLabel, Counter>,
+    pub(crate) sessions_closed: Family<CauseLabel, Counter>,
+    /// Sessions that a limit, or a missing backend, turned away; also other errors that the core
+    /// answers itself.
+    pub(crate) answers_made: Family<ReasonLabel, Counter>,
+    pub(crate) chunks: Family<DirectionLabel, Counter>,
+    pub(crate) payload_bytes: Family<DirectionLabel, Counter>,
+    pub(crate) pongs_skipped: Counter,
+    pub(crate) backend_sessions: Family<BackendLabel, Gauge>,
+    pub(crate) backend_up: Family<BackendLabel, Gauge>,
+    pub(crate) backend_connects: Family<ConnectLabel, Counter>,
+    pub(crate) backend_choices: Family<ReasonLabel, Counter>,
+    pub(crate) backend_choices_open: Counter,
+    pub(crate) backend_protocol_errors: Family<ReasonLabel, Counter>,
+    /// From the session's arrival to the backend's answer.
+    pub(crate) response_head: ResponseHeadSeconds,
+    pub(crate) peers: Gauge,
+}
+
+/// 1 ms to 65 s: a healthy backend answers in milliseconds, long polling in half a minute.
+#[derive(Clone, Debug)]
+pub(crate) struct ResponseHeadSeconds(pub(crate) Histogram);
+
+impl Default for ResponseHeadSeconds {
+    fn default() -> Self {
+        Self(Histogram::new(exponential_buckets(0.001, 2.0, 17)))
+    }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct CauseLabel {
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct DirectionLabel {
+    direction: &'static str,
+}
+
+/// From the client to the backend.
+pub(crate) const UP: DirectionLabel = DirectionLabel { direction: "up" };
+/// From the backend to the client.
+pub(crate) const DOWN: DirectionLabel = DirectionLabel { direction: "down" };
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct BackendLabel {
+    pub(crate) backend: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct ConnectLabel {
+    backend: String,
+    outcome: &'static str,
+}
+
+impl Metrics {
+    /// Registers everything under `antipode_core`; the names are the operator's contract.
+    pub fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("antipode_core");
+        let metrics = Self::default();
+        let m = metrics.clone();
+        registry.register("sessions", "Sessions at hand", m.sessions);
+        registry.register("sessions_opened", "Sessions begun", m.sessions_opened);
+        registry.register("sessions_closed", "Sessions ended", m.sessions_closed);
+        registry.register("answers_made", "Answers the core made itself", m.answers_made);
+        registry.register("chunks", "Pieces of frames and bodies carried", m.chunks);
+        registry.register_with_unit("payload", "Carried", Unit::Bytes, m.payload_bytes);
+        registry.register(
+            "pongs_skipped",
+            "Backend pings answered by a later pong",
+            m.pongs_skipped,
+        );
+        registry.register("backend_sessions", "Sessions at a backend", m.backend_sessions);
+        registry.register("backend_up", "1: the backend is healthy", m.backend_up);
+        registry.register("backend_connects", "Sockets asked for", m.backend_connects);
+        registry.register("backend_choices", "Backends chosen", m.backend_choices);
+        let open = "Choices made with no backend healthy";
+        registry.register("backend_choices_open", open, m.backend_choices_open);
+        let errors = "Sessions ended by what a backend sent";
+        registry.register("backend_protocol_errors", errors, m.backend_protocol_errors);
+        let answered = "Time from a session's arrival to its backend's answer";
+        registry.register_with_unit("response_head", answered, Unit::Seconds, m.response_head.0);
+        registry.register("peers", "Nodes on the roster", m.peers);
+        metrics
+    }
+
+    pub(crate) fn session_opened(&self, kind: SessionKind) {
+        let kind = match kind {
+            SessionKind::Websocket => "websocket",
+            SessionKind::Http => "http",
+            SessionKind::Unspecified => "unspecified",
+        };
+        self.sessions_opened.get_or_create(&KindLabel { kind }).inc();
+        self.sessions.inc();
+    }
+
+    pub(crate) fn session_closed(&self, cause: Cause) {
+        self.sessions_closed.get_or_create(&CauseLabel { cause: cause_label(cause) }).inc();
+        self.sessions.dec();
+    }
+
+    pub(crate) fn answer_made(&self, reason: &'static str) {
+        self.answers_made.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    pub(crate) fn backend_chosen(&self, choice: Choice) {
+        let reason = choice.reason.label();
+        self.backend_choices.get_or_create(&ReasonLabel { reason }).inc();
+        if choice.open {
+            self.backend_choices_open.inc();
+        }
+    }
+
+    pub(crate) fn backend_connected(&self, backend: &str, outcome: &'static str) {
+        let label = ConnectLabel { backend: backend.to_owned(), outcome };
+        self.backend_connects.get_or_create(&label).inc();
+    }
+
+    pub(crate) fn backend_broke(&self, reason: &'static str) {
+        self.backend_protocol_errors.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    pub(crate) fn carried(&self, direction: DirectionLabel, payload_len: usize) {
+        self.chunks.get_or_create(&direction).inc();
+        let bytes = u64::try_from(payload_len).unwrap_or(u64::MAX);
+        self.payload_bytes.get_or_create(&direction).inc_by(bytes);
+    }
+}
+
+/// `cause` as a label: the wire's name in lower case, without its prefix.
+pub(crate) fn cause_label(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Unspecified => "unspecified",
+        Cause::Complete => "complete",
+        Cause::ClientClosed => "client_closed",
+        Cause::BackendClosed => "backend_closed",
+        Cause::ClientLost => "client_lost",
+        Cause::BackendLost => "backend_lost",
+        Cause::ClientProtocol => "client_protocol",
+        Cause::BackendProtocol => "backend_protocol",
+        Cause::ClientSlow => "client_slow",
+        Cause::BackendSlow => "backend_slow",
+        Cause::ClientIdle => "client_idle",
+        Cause::BackendUnreachable => "backend_unreachable",
+        Cause::BackendTimeout => "backend_timeout",
+        Cause::NodeDraining => "node_draining",
+        Cause::CoreDraining => "core_draining",
+        Cause::Policy => "policy",
+        Cause::Replaced => "replaced",
+        Cause::SessionLost => "session_lost",
+        Cause::TrunkLost => "trunk_lost",
+        Cause::TrunkProtocol => "trunk_protocol",
+        Cause::Internal => "internal",
+    }
+}
