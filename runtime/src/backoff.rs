@@ -1,7 +1,7 @@
 //! How long to wait before trying again: exponential, with full jitter.
 //!
 //! Pure: the randomness comes in. Full jitter spreads a crowd that lost the same peer at the same
-//! moment best ([Brooker 2015](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)).
+//! moment best (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
 
 use std::time::Duration;
 

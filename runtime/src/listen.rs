@@ -30,7 +30,9 @@ pub enum ListenError {
         key: &'static str,
     },
     /// The address belongs to another machine.
-    #[error("this machine has no address {}: set `{key}` to one of its own, or to [::]", address.ip())]
+    #[error(
+        "this machine has no address {}: set `{key}` to one of its own, or to [::]", address.ip()
+    )]
     NotOurs {
         /// The address that was asked for.
         address: SocketAddr,

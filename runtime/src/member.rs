@@ -10,8 +10,8 @@
 //!
 //! The agreement with the gateway, beside the `.proto` file:
 //!
-//! - Its server certificate is for [`names::GATEWAY_NAME`] whatever its address is, and it sends its
-//!   authority's certificate along, so that a joining member can hold that against the token's pin.
+//! - Its server certificate is for [`names::GATEWAY_NAME`] whatever its address is, and it sends
+//!   its authority's certificate along, so that a joining member can hold that against the pin.
 //! - A member's certificate has the common name and the DNS name [`names::member_name`], for client
 //!   and server use. It is backdated enough that a clock a little behind doesn't refuse it.
 //! - `Enrol` is called without a client certificate, `Renew` and `Attend` with one.

@@ -15,7 +15,10 @@ pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file is missing, or this user may not read it.
-    #[error("can't read the secret file {}: see that it exists and that this user may read it", path.display())]
+    #[error(
+        "can't read the secret file {}: see that it exists and that this user may read it",
+        path.display()
+    )]
     Read {
         /// Which file.
         path: PathBuf,
@@ -25,7 +28,8 @@ pub enum SecretError {
     },
     /// A token stands where a path belongs; its text isn't repeated.
     #[error(
-        "the configuration holds a secret where the path of a file belongs: write the secret into a file and name that"
+        "the configuration holds a secret where the path of a file belongs: write the secret \
+         into a file and name that"
     )]
     Inline,
     /// Nothing but white space.
@@ -35,7 +39,10 @@ pub enum SecretError {
         path: PathBuf,
     },
     /// Longer than any secret.
-    #[error("the secret file {} holds more than {SECRET_BYTES_MAX} bytes: is it the right file?", path.display())]
+    #[error(
+        "the secret file {} holds more than {SECRET_BYTES_MAX} bytes: is it the right file?",
+        path.display()
+    )]
     TooLong {
         /// Which file.
         path: PathBuf,

@@ -59,7 +59,8 @@ fn mistakes_name_place_key_and_what_is_known() {
     check(
         "unknown key",
         "[session]\nsesions_max = 7\n",
-        ":3:1: `session.sesions_max`: unknown field `sesions_max`, expected one of `sessions_max`, `idle`, `token_file`",
+        ":3:1: `session.sesions_max`: unknown field `sesions_max`, \
+         expected one of `sessions_max`, `idle`, `token_file`",
     );
     check(
         "wrong type",

@@ -17,8 +17,9 @@ use crate::secret::SecretError;
 pub enum JoinError {
     /// There is neither an identity nor a token to get one.
     #[error(
-        "this {role} hasn't joined a gateway yet: run `antipode-gateway token create --role {role}` \
-         on the gateway, put the token into a file and name that in `member.join_token_file`"
+        "this {role} hasn't joined a gateway yet: run \
+         `antipode-gateway token create --role {role}` on the gateway, put the token into a file \
+         and name that in `member.join_token_file`"
     )]
     NoToken {
         /// `node` or `core`.

@@ -11,7 +11,8 @@ pub const GATEWAY_NAME: &str = "gateway.antipode";
 pub const MEMBER_SUFFIX: &str = ".member.antipode";
 /// The ALPN protocol of a trunk.
 pub const TRUNK_ALPN: &[u8] = b"antipode-trunk/1";
-/// The longest member id: a label of a DNS name ([RFC 1035 §2.3.4](https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4)).
+/// The longest member id: a label of a DNS name
+/// ([RFC 1035 §2.3.4](https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4)).
 pub const MEMBER_ID_LEN_MAX: usize = 63;
 
 /// The common name and DNS name of a member's certificate.

@@ -20,7 +20,7 @@ use crate::crypto;
 #[error("no certificate in the server's chain has the pinned key")]
 pub(super) struct PinMismatch;
 
-/// For joining: TLS 1.3 to whoever holds a certificate by the pinned authority; no client certificate.
+/// For joining: TLS 1.3 to whoever holds a certificate by the pinned authority; we show none.
 pub(super) fn client_config(pin: Pin, alpn: &[u8]) -> Arc<ClientConfig> {
     let provider = crypto::provider();
     let algorithms = provider.signature_verification_algorithms;

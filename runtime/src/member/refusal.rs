@@ -1,6 +1,6 @@
 //! Why the gateway says no, in a form that both sides read the same.
 //!
-//! It travels as the label in the status's metadata; the status's text is for other people's clients.
+//! It travels as a label in the status's metadata; the status's text is for other people's clients.
 
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};

@@ -1,7 +1,8 @@
 //! Mutual TLS between members, made from an identity.
 //!
 //! The configurations follow renewals: they ask the identity for its certificate at each handshake.
-//! They resume nothing, so every handshake shows both certificates; in TLS 1.3 that costs no round trip.
+//! They resume nothing, so every handshake shows both certificates; in TLS 1.3 that costs no round
+//! trip.
 
 use std::sync::Arc;
 

@@ -16,7 +16,8 @@ use sha2::{Digest, Sha256};
 const PREFIX: &str = "antipode-join-v1.";
 const PIN_LEN: usize = 32;
 const CHECKSUM_LEN: usize = 4;
-/// The longest host name ([RFC 1035 §2.3.4](https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4)) with its port.
+/// The longest host name with its port
+/// ([RFC 1035 §2.3.4](https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4)).
 const GATEWAY_LEN_MAX: usize = 255 + 6;
 
 /// SHA-256 of an authority's `SubjectPublicKeyInfo`, so it stays when its certificate is renewed.
@@ -36,7 +37,8 @@ pub struct JoinToken {
 pub enum TokenError {
     /// Something else altogether.
     #[error(
-        "this is no join token: it should begin with \"{PREFIX}\"; make one with `antipode-gateway token create`"
+        "this is no join token: it should begin with \"{PREFIX}\"; make one with \
+         `antipode-gateway token create`"
     )]
     NotAToken,
     /// A token of a later release.
@@ -46,7 +48,8 @@ pub enum TokenError {
     UnknownVersion,
     /// Cut short or changed on its way.
     #[error(
-        "the join token is damaged: copy the whole line that `antipode-gateway token create` printed"
+        "the join token is damaged: copy the whole line that \
+         `antipode-gateway token create` printed"
     )]
     Damaged,
     /// The secret is empty or longer than 255 bytes.
@@ -225,7 +228,8 @@ mod tests {
     /// Released tokens are in people's files: this text must parse for ever.
     #[test]
     fn golden_text() {
-        let golden = "antipode-join-v1.BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcTczNjcmV0LW9mLXRoZS10b2tlbmd3LmV4YW1wbGU6NzQ0M37FqE4";
+        let golden = "antipode-join-v1.BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcTczNjcmV0LW9mLXRo\
+             ZS10b2tlbmd3LmV4YW1wbGU6NzQ0M37FqE4";
         assert_eq!(token().expose().expose_secret(), golden);
         let parsed: JoinToken = format!(" {golden}\n").parse().unwrap();
         assert_eq!(parsed.gateway(), "gw.example:7443");
@@ -274,7 +278,8 @@ mod tests {
         #[test]
         fn any_token_round_trips(secret in "[ -~]{1,255}", pin: [u8; 32], port in 1_u16..) {
             let gateway = format!("gw-1.example:{port}");
-            let token = JoinToken::new(gateway.clone(), Pin(pin), SecretString::from(secret.clone()));
+            let hidden = SecretString::from(secret.clone());
+            let token = JoinToken::new(gateway.clone(), Pin(pin), hidden);
             let text = token.unwrap().expose();
             let parsed: JoinToken = text.expose_secret().parse().unwrap();
             prop_assert_eq!(parsed.gateway(), gateway);

@@ -110,7 +110,7 @@ async fn shake(dials: &Identity, accepts: &Identity, name: ServerName<'static>) 
     shake_with(client_config(dials), server_config(accepts), name).await
 }
 
-/// A handshake and a byte each way: with TLS 1.3 a client learns of a refusal only after its own end.
+/// A handshake and a byte each way: in TLS 1.3 a client hears of a refusal only after its own end.
 async fn shake_with(
     dials: std::sync::Arc<rustls::ClientConfig>,
     accepts: std::sync::Arc<rustls::ServerConfig>,
