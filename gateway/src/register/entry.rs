@@ -1,0 +1,140 @@
+//! One member: its record, its health, and what it last reported.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use antipode_proto::registry::v1 as wire;
+use antipode_tunnel::PublicKey;
+
+use super::Output;
+use crate::health::{Admission, Health, Lease, NodeHealth, Pulse, Thresholds, Trunk};
+use crate::member::{Profile, Role, TUNNELS_MAX};
+use crate::steer::{Node, Place};
+use crate::store::MemberRecord;
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) record: MemberRecord,
+    pub(super) health: NodeHealth,
+    place: Arc<Place>,
+    /// Since when it has the health it has.
+    since: Instant,
+    heartbeat: wire::Heartbeat,
+    /// Out of the rosters, having been Dead for long.
+    retired: bool,
+}
+
+impl Entry {
+    pub(super) fn new(thresholds: Thresholds, record: MemberRecord, now: Instant) -> Self {
+        let place = Arc::new(place(&record, record.profile.as_ref()));
+        let health = NodeHealth::new(thresholds, now);
+        let heartbeat = wire::Heartbeat::default();
+        Self { record, health, place, since: now, heartbeat, retired: false }
+    }
+
+    /// Whether it stands in its peers' rosters.
+    pub(super) fn is_listed(&self) -> bool {
+        self.record.profile.is_some() && !self.retired
+    }
+
+    /// When it leaves the rosters.
+    pub(super) fn retires_at(&self, retention: Duration) -> Option<Instant> {
+        let waits = self.health.health() == Health::Dead && self.is_listed();
+        waits.then(|| self.since + retention)
+    }
+
+    pub(super) fn retire(&mut self) {
+        self.retired = true;
+    }
+
+    pub(super) fn introduce(&mut self, lease: Lease, profile: Profile, now: Instant) {
+        self.place = Arc::new(place(&self.record, Some(&profile)));
+        // What an older process counted says nothing of this one.
+        self.heartbeat = wire::Heartbeat::default();
+        self.retired = false;
+        self.health.handle_introduction(lease, now);
+    }
+
+    pub(super) fn hear(&mut self, lease: Lease, mut heartbeat: wire::Heartbeat, now: Instant) {
+        if lease != self.health.lease() {
+            return;
+        }
+        heartbeat.tunnels.truncate(TUNNELS_MAX);
+        let carries = self.record.role == Role::Core
+            || heartbeat.tunnels.iter().any(|tunnel| tunnel.trunk_up);
+        let pulse = Pulse {
+            admission: if heartbeat.accepting { Admission::Open } else { Admission::Closed },
+            trunk: if carries { Trunk::Up } else { Trunk::Down },
+        };
+        self.health.handle_heartbeat(lease, pulse, now);
+        self.heartbeat = heartbeat;
+        self.retired = false;
+    }
+
+    /// Moves the changes of health to `outputs`.
+    pub(super) fn drain(&mut self, outputs: &mut VecDeque<Output>, now: Instant) {
+        while let Some(changed) = self.health.poll_output() {
+            self.since = now;
+            outputs.push_back(Output::Health {
+                member_id: self.record.member_id.clone(),
+                name: self.record.name.clone(),
+                role: self.record.role,
+                changed,
+            });
+        }
+    }
+
+    pub(super) fn to_peer(&self) -> Option<wire::Peer> {
+        let MemberRecord { member_id, name, role, wireguard_public_key, .. } = &self.record;
+        let profile = self.record.profile.as_ref()?;
+        Some(profile.to_peer(member_id, name, *role, *wireguard_public_key))
+    }
+
+    pub(super) fn to_node(&self) -> Node {
+        Node {
+            place: Arc::clone(&self.place),
+            health: self.health.health(),
+            accepting: self.heartbeat.accepting,
+            sessions: self.heartbeat.sessions,
+            sessions_max: self.record.profile.as_ref().map_or(0, |profile| profile.sessions_max),
+        }
+    }
+
+    pub(super) fn to_member(&self, now: Instant, now_unix: Duration) -> wire::Member {
+        let profile = self.record.profile.clone().unwrap_or_default();
+        let ago = now.saturating_duration_since(self.since);
+        let key = PublicKey::from(self.record.wireguard_public_key);
+        let silence = now.saturating_duration_since(self.health.heard_at());
+        wire::Member {
+            member_id: self.record.member_id.clone(),
+            name: self.record.name.clone(),
+            role: self.record.role.to_wire().into(),
+            region: profile.region,
+            health: self.health.health().label().to_owned(),
+            health_reason: self.health.reason().label().to_owned(),
+            since_unix_seconds: now_unix.saturating_sub(ago).as_secs(),
+            sessions: self.heartbeat.sessions,
+            sessions_max: profile.sessions_max,
+            software: profile.software,
+            public_urls: profile.public_urls,
+            tunnel_address: key.address().to_string(),
+            location: profile
+                .location
+                .map(|(latitude, longitude)| wire::Location { latitude, longitude }),
+            tunnels: self.heartbeat.tunnels.clone(),
+            last_heartbeat_age_ms: u64::try_from(silence.as_millis()).unwrap_or(u64::MAX),
+            endpoints: profile.endpoints,
+        }
+    }
+}
+
+fn place(record: &MemberRecord, profile: Option<&Profile>) -> Place {
+    Place {
+        member_id: record.member_id.clone(),
+        name: record.name.clone(),
+        region: profile.map(|profile| profile.region.clone()).unwrap_or_default(),
+        urls: profile.map(|profile| profile.public_urls.clone()).unwrap_or_default(),
+        position: profile.and_then(Profile::position),
+    }
+}

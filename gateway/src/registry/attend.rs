@@ -1,0 +1,208 @@
+//! One member's stream: reports in, directives out, for as long as both live.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use antipode_proto::registry::v1 as wire;
+use antipode_runtime::clock;
+use antipode_runtime::member::refusal::Refusal;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use tracing::{Instrument, info, info_span};
+use wire::directive::Kind as Directive;
+use wire::report::Kind as Report;
+
+use super::rate::Bucket;
+use super::{Inner, Seat, Word};
+use crate::health::Lease;
+use crate::member::Profile;
+
+/// A stream on which nothing comes for so long is ended, and its lease with it.
+const LEASE_TTL: Duration = Duration::from_secs(10);
+/// A directive that can't be handed over for so long ends the stream.
+const DIRECTIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Heartbeats beyond ten a second are passed over; a stalled path may let go twenty at once.
+const HEARTBEAT_BURST: u32 = 20;
+const HEARTBEAT_REFILL: Duration = Duration::from_millis(100);
+
+type Directives = mpsc::Sender<Result<wire::Directive, Status>>;
+
+/// Why a stream ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    /// The member closed it, or its path broke.
+    Lost,
+    /// Nothing came for [`LEASE_TTL`], or nothing was taken.
+    Idle,
+    /// Its introduction was missing or refused.
+    Malformed,
+    Superseded,
+    Removed,
+    /// The gateway stops.
+    Draining,
+}
+
+impl End {
+    /// `reason` of `antipode_gateway_attend_ends_total`.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Idle => "idle",
+            Self::Malformed => "malformed",
+            Self::Superseded => "superseded",
+            Self::Removed => "removed",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// What the member reads at the end of its stream.
+    fn status(self) -> Option<Status> {
+        match self {
+            // Malformed has said what was wrong already.
+            Self::Lost | Self::Malformed => None,
+            Self::Idle => Some(Status::deadline_exceeded("no report came in time")),
+            Self::Superseded => Some(Refusal::Superseded.into()),
+            Self::Removed => Some(Refusal::Removed.into()),
+            Self::Draining => Some(Status::unavailable("gateway stops: come back later")),
+        }
+    }
+}
+
+/// Starts the stream's task. The answer is given at once: a member may wait for it before it
+/// introduces itself.
+pub(super) fn start(
+    inner: Arc<Inner>,
+    member_id: String,
+    reports: Streaming<wire::Report>,
+) -> ReceiverStream<Result<wire::Directive, Status>> {
+    let (directives, receiver) = mpsc::channel(4);
+    let span = info_span!("attend", member_id);
+    let shutdown = inner.shutdown.clone();
+    shutdown.spawn(
+        async move {
+            inner.metrics.attending.inc();
+            let end = attend(&inner, &member_id, reports, &directives).await;
+            inner.metrics.attending.dec();
+            inner.metrics.attend_ended(end.label());
+            info!(reason = end.label(), "stream ended");
+            if let Some(status) = end.status() {
+                let _ = timeout(DIRECTIVE_TIMEOUT, directives.send(Err(status))).await;
+            }
+        }
+        .instrument(span),
+    );
+    ReceiverStream::new(receiver)
+}
+
+async fn attend(
+    inner: &Inner,
+    member_id: &str,
+    mut reports: Streaming<wire::Report>,
+    directives: &Directives,
+) -> End {
+    let introduction = match timeout(LEASE_TTL, reports.message()).await {
+        Ok(Ok(Some(wire::Report { kind: Some(Report::Introduction(said)) }))) => said,
+        Ok(Ok(Some(_))) => {
+            return refuse(directives, "the first report must be an introduction").await;
+        }
+        Ok(Ok(None) | Err(_)) => return End::Lost,
+        Err(_) => return End::Idle,
+    };
+    let Some(role) = inner.desk.record(member_id).map(|record| record.role) else {
+        return End::Removed;
+    };
+    let profile = match Profile::check(role, &introduction) {
+        Ok(profile) => profile,
+        Err(error) => return refuse(directives, &error.to_string()).await,
+    };
+    let Some(seat) = inner.desk.introduce(member_id, profile).await else {
+        return End::Removed;
+    };
+    let lease = seat.lease;
+    let end = occupy(inner, member_id, reports, directives, seat).await;
+    inner.desk.lost(member_id, lease);
+    end
+}
+
+async fn occupy(
+    inner: &Inner,
+    member_id: &str,
+    mut reports: Streaming<wire::Report>,
+    directives: &Directives,
+    mut seat: Seat,
+) -> End {
+    let lease = seat.lease;
+    let roster = seat.roster.borrow_and_update().clone();
+    let opening = [welcome(inner, lease), Directive::Roster((*roster).clone())];
+    for kind in opening {
+        if let Err(end) = send(directives, kind).await {
+            return end;
+        }
+    }
+    let mut brake = Bucket::new(clock::now());
+    loop {
+        tokio::select! {
+            biased;
+            Ok(()) = seat.word.changed() => {
+                let word = *seat.word.borrow_and_update();
+                match word {
+                    Word::Stay => {}
+                    Word::Superseded => return End::Superseded,
+                    Word::Removed => return removed(directives).await,
+                }
+            }
+            Ok(()) = seat.roster.changed() => {
+                let roster = seat.roster.borrow_and_update().clone();
+                if let Err(end) = send(directives, Directive::Roster((*roster).clone())).await {
+                    return end;
+                }
+            }
+            () = inner.shutdown.draining() => return End::Draining,
+            report = timeout(LEASE_TTL, reports.message()) => match report {
+                Err(_) => return End::Idle,
+                Ok(Err(_) | Ok(None)) => return End::Lost,
+                Ok(Ok(Some(wire::Report { kind: Some(Report::Heartbeat(heartbeat)) }))) => {
+                    if brake.take(HEARTBEAT_BURST, HEARTBEAT_REFILL, clock::now()) {
+                        inner.desk.heard(member_id, lease, heartbeat);
+                    }
+                }
+                // A later member may say more than this gateway knows.
+                Ok(Ok(Some(_))) => {}
+            },
+        }
+    }
+}
+
+fn welcome(inner: &Inner, lease: Lease) -> Directive {
+    let ms = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+    Directive::Welcome(wire::Welcome {
+        lease_epoch: lease.0,
+        heartbeat_interval_ms: ms(inner.thresholds.heartbeat_interval),
+        lease_ttl_ms: ms(LEASE_TTL),
+    })
+}
+
+async fn removed(directives: &Directives) -> End {
+    let reason = "removed by the operator".to_owned();
+    // Whether it is heard or not, the stream ends.
+    let _ = send(directives, Directive::Removed(wire::Removed { reason })).await;
+    End::Removed
+}
+
+async fn refuse(directives: &Directives, why: &str) -> End {
+    let metadata = Status::from(Refusal::Malformed).metadata().clone();
+    let status = Status::with_metadata(Refusal::Malformed.code(), why, metadata);
+    let _ = timeout(DIRECTIVE_TIMEOUT, directives.send(Err(status))).await;
+    End::Malformed
+}
+
+async fn send(directives: &Directives, kind: Directive) -> Result<(), End> {
+    let directive = wire::Directive { kind: Some(kind) };
+    match timeout(DIRECTIVE_TIMEOUT, directives.send(Ok(directive))).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(End::Lost),
+        Err(_) => Err(End::Idle),
+    }
+}
