@@ -18,10 +18,10 @@ use tracing::warn;
 use crate::admission::{Admission, Verdict};
 use crate::cidr::Routes;
 use crate::key::{PrivateKey, PublicKey};
+use crate::link::{MESSAGE_BYTES_MAX, Outcome, Peer};
 use crate::metrics::{Direction, DropReason, HandshakeOutcome, Metrics};
 use crate::packet::INNER_MTU_MAX_BYTES;
 pub use crate::peer::{Endpoint, PeerConfig, PeerState, Reply, Sealed};
-use crate::peer::{MESSAGE_BYTES_MAX, Outcome, Peer};
 
 /// How often [`Device::tick`] is due. boringtun names no next deadline and lets its time pass only
 /// inside its timers; its own device uses the same period.

@@ -169,7 +169,10 @@ impl HostedTunnel {
     /// If the address is not on the interface, or the port is taken.
     pub fn quic_socket(&self, port: u16) -> Result<Arc<dyn quinn::AsyncUdpSocket>, SocketError> {
         let address = self.tcp_bind_address(port);
-        let refused = |source| SocketError::Host { address, source };
+        let refused = |source| {
+            let command = self.address_command();
+            SocketError::Host { command, address, source }
+        };
         let socket = UdpSocket::bind(address).map_err(refused)?;
         quinn::TokioRuntime.wrap_udp_socket(socket).map_err(refused)
     }

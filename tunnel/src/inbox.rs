@@ -152,3 +152,6 @@ impl Run {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn address_of_a_key_never_changes() {
         let public: PublicKey = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=".parse().unwrap();
-        assert_eq!(public.address().to_string(), "fd41:6e74:6970:GOLDEN");
+        assert_eq!(public.address().to_string(), "fd41:6e74:6970:5b7d:b7a6:f2ae:fed9:872e");
         assert_ne!(PrivateKey::generate().public_key().address(), public.address());
     }
 

@@ -5,7 +5,8 @@
 //! | [`key`] | X25519 keys on disk and in text, and the tunnel address that follows from a public key |
 //! | [`cidr`] | allowed IPs, and the table that finds a peer by inner address |
 //! | `admission` | who may cost us a handshake: global load, one source's share, cookies |
-//! | `peer` | boringtun's calling rules for one peer |
+//! | `peer` | a peer as it should be and as it is |
+//! | `link` | boringtun's calling rules for one peer, keep-alives, the watchdog |
 //! | [`device`] | many peers behind one socket: dispatch, allowed IPs, roaming, timers |
 //! | [`packet`] | IPv6 and UDP headers, built and read |
 //! | `inbox` | bounded queues of what arrived for a socket inside the tunnel |
@@ -28,6 +29,7 @@ pub mod device;
 pub mod hosted;
 mod inbox;
 pub mod key;
+mod link;
 pub mod metrics;
 mod outer;
 pub mod packet;

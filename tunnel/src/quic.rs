@@ -57,7 +57,8 @@ impl AsyncUdpSocket for TunnelSocket {
             segment: transmit.segment_size.unwrap_or(transmit.contents.len()),
             mtu_bytes: *mtu_bytes,
         };
-        send(device, outer, buffers, metrics, outgoing, now())
+        let late = |reply| self.shared.send_later(reply);
+        send(device, outer, buffers, metrics, outgoing, late, now())
     }
 
     fn poll_recv(

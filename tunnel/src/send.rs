@@ -7,10 +7,11 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::device::Device;
+use crate::link::{INITIATION_BYTES, KIND_DATA, MESSAGE_BYTES_MAX};
 use crate::metrics::{DropReason, Metrics};
 use crate::outer::{Message, OuterSocket, runs};
 use crate::packet::{HEADERS_BYTES, INNER_MTU_MAX_BYTES, write_udp};
-use crate::peer::{Endpoint, INITIATION_BYTES, MESSAGE_BYTES_MAX, Sealed};
+use crate::peer::{Endpoint, Reply, Sealed};
 
 /// Datagrams in one transmit; quinn makes at most 10 of them, Linux sends at most 64.
 pub(crate) const TRANSMIT_SEGMENTS_MAX: usize = 64;
@@ -60,6 +61,9 @@ pub(crate) struct Outgoing<'a> {
 
 /// Encrypts and sends. What can't be sent is counted and forgotten, as UDP does.
 ///
+/// A handshake message that the real socket has no room for goes to `late`: boringtun makes it once
+/// and then waits five seconds for the answer.
+///
 /// # Errors
 /// `WouldBlock`: nothing is lost if the caller sends it all again later.
 pub(crate) fn send(
@@ -68,11 +72,12 @@ pub(crate) fn send(
     buffers: &SendBuffers,
     metrics: &Metrics,
     outgoing: Outgoing<'_>,
+    late: impl Fn(Reply),
     now: Instant,
 ) -> io::Result<()> {
     let mut buffer = buffers.take();
     let outcome = match buffer.seal(device, metrics, outgoing, now) {
-        Ok(endpoint) => buffer.transmit(outer, metrics, endpoint),
+        Ok(endpoint) => buffer.transmit(outer, metrics, endpoint, late),
         Err(reason) => {
             let segments = outgoing.contents.len().div_ceil(outgoing.segment.max(1));
             (0..segments).for_each(|_| metrics.dropped(reason));
@@ -146,15 +151,25 @@ impl SendBuffer {
         Some(len)
     }
 
-    fn transmit(&self, outer: &OuterSocket, metrics: &Metrics, to: Endpoint) -> io::Result<()> {
-        for (index, run) in runs(&self.messages, outer.segments_max()).into_iter().enumerate() {
-            match outer.try_send(to, &self.sealed[run.bytes], run.segment) {
-                // Nothing has gone yet: the caller may wait and send all of it again.
-                Err(full) if index == 0 && full.kind() == io::ErrorKind::WouldBlock => {
+    fn transmit(
+        &self,
+        outer: &OuterSocket,
+        metrics: &Metrics,
+        to: Endpoint,
+        late: impl Fn(Reply),
+    ) -> io::Result<()> {
+        let mut data_sent = false;
+        for run in runs(&self.messages, outer.segments_max()) {
+            let bytes = &self.sealed[run.bytes];
+            let is_data = bytes.first() == Some(&KIND_DATA);
+            match outer.try_send(to, bytes, run.segment) {
+                Ok(()) => data_sent |= is_data,
+                Err(_) if !is_data => late(Reply { to, bytes: bytes.to_vec() }),
+                // No data has gone yet: the caller may wait and send all of it again.
+                Err(full) if !data_sent && full.kind() == io::ErrorKind::WouldBlock => {
                     return Err(full);
                 }
                 Err(_) => metrics.dropped(DropReason::NotSent),
-                Ok(()) => {}
             }
         }
         Ok(())
@@ -177,7 +192,7 @@ mod tests {
         assert_eq!(padded(49, 1280), 64);
         assert_eq!(padded(64, 1280), 64);
         assert_eq!(padded(1280, 1280), 1280);
-        assert_eq!(padded(1415, 1420), 1416);
-        assert_eq!(padded(1417, 1420), 1420);
+        assert_eq!(padded(1408, 1420), 1408);
+        assert_eq!(padded(1409, 1420), 1420);
     }
 }

@@ -85,7 +85,7 @@ pub fn transport_config(tuning: TrunkTuning) -> TransportConfig {
         discovery.upper_bound(payload_max);
         discovery
     });
-    let idle = IdleTimeout::try_from(tuning.idle_timeout).unwrap_or(VarInt::MAX.into());
+    let idle = IdleTimeout::try_from(tuning.idle_timeout).unwrap_or_else(|_| VarInt::MAX.into());
 
     let mut transport = TransportConfig::default();
     transport

@@ -12,7 +12,7 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -98,16 +98,15 @@ pub enum BindError {
 
 impl BindError {
     fn new(listen: SocketAddr, source: io::Error) -> Self {
-        match source.kind() {
-            io::ErrorKind::AddrInUse => Self::InUse { listen, source },
-            io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => {
-                Self::NoSuchAddress { listen, source }
-            }
-            _ if source.raw_os_error() == Some(EAFNOSUPPORT) => {
-                Self::NoSuchAddress { listen, source }
-            }
-            _ => Self::Other { listen, source },
+        let kind = source.kind();
+        let no_family = source.raw_os_error() == Some(EAFNOSUPPORT);
+        if kind == io::ErrorKind::AddrInUse {
+            return Self::InUse { listen, source };
         }
+        if kind == io::ErrorKind::AddrNotAvailable || no_family {
+            return Self::NoSuchAddress { listen, source };
+        }
+        Self::Other { listen, source }
     }
 }
 
@@ -127,8 +126,12 @@ pub enum SocketError {
     #[error("the tunnel has stopped")]
     Stopped,
     /// In host mode, the system refused.
-    #[error("bind {address} on the host's WireGuard interface (is the address on it?)")]
+    #[error(
+        "bind {address} on the host's WireGuard interface; if it lacks the address: `{command}`"
+    )]
     Host {
+        /// Puts the address on the interface.
+        command: String,
         /// The address and port asked for.
         address: SocketAddr,
         /// What the system said.
@@ -153,7 +156,9 @@ pub(crate) struct Shared {
     pub(crate) mtu_bytes: u16,
     address: Ipv6Addr,
     ports: RwLock<BTreeMap<u16, Arc<Inbox>>>,
-    /// Runs the timers now: peers were added.
+    /// Messages the driver has to send, because their makers could not wait for the socket.
+    late: Mutex<Vec<Reply>>,
+    /// Wakes the driver for these, or for peers that were added.
     nudge: Notify,
     stop: CancellationToken,
 }
@@ -175,6 +180,7 @@ impl Tunnel {
             mtu_bytes: mtu_bytes.clamp(INNER_MTU_FLOOR_BYTES, INNER_MTU_MAX_BYTES),
             address: public_key.address(),
             ports: RwLock::default(),
+            late: Mutex::default(),
             nudge: Notify::new(),
             stop: tasks.stop.clone(),
         });
@@ -231,7 +237,7 @@ impl Tunnel {
         let mut replies = Vec::new();
         self.shared.device.handshake(peer, now(), &mut replies);
         for reply in replies {
-            self.shared.try_reply(&reply);
+            self.shared.send_later(reply);
         }
     }
 
@@ -260,7 +266,10 @@ impl Shared {
             tokio::select! {
                 biased;
                 _ = tick.tick() => self.device.tick(now(), &mut reader.replies),
-                () = self.nudge.notified() => self.device.tick(now(), &mut reader.replies),
+                () = self.nudge.notified() => {
+                    reader.replies.append(&mut self.late.lock());
+                    self.device.tick(now(), &mut reader.replies);
+                }
                 readable = self.outer.readable() => {
                     let outcome = readable.and_then(|()| self.read(&mut reader));
                     if let Err(error) = outcome
@@ -327,10 +336,10 @@ impl Shared {
         }
     }
 
-    fn try_reply(&self, reply: &Reply) {
-        if self.outer.try_send(reply.to, &reply.bytes, reply.bytes.len()).is_err() {
-            self.metrics.dropped(DropReason::NotSent);
-        }
+    /// Leaves one message to the driver.
+    pub(crate) fn send_later(&self, reply: Reply) {
+        self.late.lock().push(reply);
+        self.nudge.notify_one();
     }
 
     fn open_port(&self, port: u16, inbox: &Arc<Inbox>) -> Result<u16, SocketError> {

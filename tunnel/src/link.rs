@@ -1,0 +1,364 @@
+//! One WireGuard peer at work: boringtun's calling rules, roaming, keep-alives and the watchdog.
+//!
+//! The rules kept here, so that nobody else has to know them: buffers are always long enough (boringtun
+//! panics on short ones); an empty datagram means "what else have you queued?" and never comes from the
+//! network; after an answer the queue is flushed; the endpoint moves only on an authenticated
+//! message; a runt inner packet is refused; keep-alives are sent by us, since boringtun fixes their
+//! interval for a peer's life and starts the first handshake an interval late.
+
+use std::time::{Duration, Instant};
+
+use boringtun::noise::errors::WireGuardError;
+use boringtun::noise::rate_limiter::RateLimiter;
+use boringtun::noise::{Tunn, TunnResult};
+use parking_lot::Mutex;
+use tracing::{debug, warn};
+
+use crate::key::{PrivateKey, PublicKey};
+use crate::metrics::{Direction, DropReason, HandshakeOutcome, Metrics};
+use crate::packet::INNER_MTU_MAX_BYTES;
+use crate::peer::{Endpoint, PeerConfig, PeerState, Reply, Sealed};
+
+/// What WireGuard adds to an inner packet: header 16, tag 16.
+pub(crate) const WIREGUARD_BYTES: usize = 32;
+/// An initiation, the longest message that carries no packet.
+pub(crate) const INITIATION_BYTES: usize = 148;
+/// Room for any message of ours: the largest inner packet, padded, is longer than an initiation.
+pub(crate) const MESSAGE_BYTES_MAX: usize = INNER_MTU_MAX_BYTES as usize + WIREGUARD_BYTES;
+
+const _: () = assert!(MESSAGE_BYTES_MAX >= INITIATION_BYTES);
+
+/// Packets boringtun keeps while there is no session, `MAX_QUEUE_DEPTH` in its source.
+const QUEUED_PACKETS_MAX: usize = 256;
+/// IPv4 header without options, [RFC 791 §3.1](https://www.rfc-editor.org/rfc/rfc791#section-3.1).
+const IPV4_HEADER_BYTES: usize = 20;
+/// A peer whose clock went back tries every 5 s; one line a minute is enough.
+const STALE_WARNING_EVERY: Duration = Duration::from_secs(60);
+
+/// One peer. The lock is held for one message, or for one run of messages on the way out.
+pub(crate) struct Peer {
+    pub(crate) public_key: PublicKey,
+    /// The upper 24 bits of its receiver indices.
+    pub(crate) index: u32,
+    pub(crate) link: Mutex<Link>,
+}
+
+/// The part of a peer that changes.
+pub(crate) struct Link {
+    pub(crate) tunn: Tunn,
+    config: PeerConfig,
+    endpoint: Option<Endpoint>,
+    created: Instant,
+    heard: Option<Instant>,
+    sent: Option<Instant>,
+    /// Not before this does the watchdog act again.
+    watch_after: Instant,
+    /// boringtun holds packets that wait for keys.
+    waiting: bool,
+    expired: bool,
+    stale_handshakes: u64,
+    stale_warned: Option<Instant>,
+}
+
+impl Peer {
+    pub(crate) fn new(key: &PrivateKey, config: PeerConfig, index: u32, now: Instant) -> Self {
+        let public_key = config.public_key;
+        // Admission has limited handshakes already; boringtun's own limiter would count them again.
+        let unlimited = RateLimiter::new(&key.public_key().dalek(), u64::MAX).into();
+        let secret = key.secret().clone();
+        let tunn = Tunn::new(secret, public_key.dalek(), None, None, index, Some(unlimited));
+        let link = Link {
+            tunn,
+            endpoint: config.endpoint.map(Endpoint::from),
+            config,
+            created: now,
+            heard: None,
+            sent: None,
+            watch_after: now,
+            waiting: false,
+            expired: false,
+            stale_handshakes: 0,
+            stale_warned: None,
+        };
+        Self { public_key, index, link: Mutex::new(link) }
+    }
+
+    pub(crate) fn state(&self, now: Instant) -> PeerState {
+        let link = self.link.lock();
+        let (handshake_age, bytes_out, bytes_in, loss, rtt_ms) = link.tunn.stats();
+        PeerState {
+            public_key: self.public_key,
+            endpoint: link.endpoint.map(|endpoint| endpoint.remote),
+            handshake_age,
+            silence: link.heard.map(|heard| now.saturating_duration_since(heard)),
+            bytes_in: u64::try_from(bytes_in).unwrap_or(u64::MAX),
+            bytes_out: u64::try_from(bytes_out).unwrap_or(u64::MAX),
+            loss: handshake_age.map(|_| loss.clamp(0.0, 1.0)),
+            rtt: rtt_ms.map(|ms| Duration::from_millis(ms.into())),
+            stale_handshakes: link.stale_handshakes,
+        }
+    }
+}
+
+impl Link {
+    pub(crate) fn endpoint(&self) -> Option<Endpoint> {
+        self.endpoint
+    }
+
+    /// Takes over changed settings. Keys stay; a roamed endpoint stays too, unless the setting moved.
+    pub(crate) fn reconfigure(&mut self, config: PeerConfig) {
+        if config.endpoint != self.config.endpoint && config.endpoint.is_some() {
+            self.endpoint = config.endpoint.map(Endpoint::from);
+        }
+        self.config = config;
+    }
+
+    /// Encrypts `packet` into `out`; a data message is `packet` and 32 bytes.
+    ///
+    /// `None`, with nothing done, if `out` has not the room boringtun needs.
+    pub(crate) fn seal(&mut self, packet: &[u8], out: &mut [u8], now: Instant) -> Option<Sealed> {
+        if out.len() < INITIATION_BYTES.max(packet.len() + WIREGUARD_BYTES) {
+            return None;
+        }
+        let sealed = match self.tunn.encapsulate(packet, out) {
+            TunnResult::WriteToNetwork(message) if is_data(message) => Sealed::Data(message.len()),
+            TunnResult::WriteToNetwork(message) => Sealed::Handshake(message.len()),
+            TunnResult::Done
+            | TunnResult::Err(_)
+            | TunnResult::WriteToTunnelV4(..)
+            | TunnResult::WriteToTunnelV6(..) => Sealed::Waits,
+        };
+        match sealed {
+            Sealed::Data(_) => self.sent = Some(now),
+            Sealed::Handshake(_) => {
+                self.waiting = true;
+                self.expired = false;
+            }
+            Sealed::Waits => self.waiting = true,
+        }
+        Some(sealed)
+    }
+
+    /// Takes one message from the network, known to be for this peer by its index or its key.
+    ///
+    /// Returns the inner packet if it held one. `scratch` must be as long as `datagram` and
+    /// [`MESSAGE_BYTES_MAX`].
+    pub(crate) fn open<'a>(
+        &mut self,
+        from: Endpoint,
+        datagram: &[u8],
+        now: Instant,
+        scratch: &'a mut [u8],
+        out: &mut Outcome<'_>,
+    ) -> Option<&'a [u8]> {
+        assert!(scratch.len() >= datagram.len().max(MESSAGE_BYTES_MAX), "caller gives room");
+        let kind = datagram.first().copied().unwrap_or(0);
+        // Empty would mean "flush" to boringtun; the device has dropped those, this makes it sure.
+        if datagram.is_empty() {
+            return None;
+        }
+        match self.tunn.decapsulate(Some(from.remote.ip()), datagram, scratch) {
+            TunnResult::WriteToNetwork(reply) => {
+                out.replies.push(Reply { to: from, bytes: reply.to_vec() });
+                self.heard_from(from, now);
+                self.sent = Some(now);
+                if kind == KIND_RESPONSE {
+                    out.metrics.handshake(HandshakeOutcome::Completed);
+                    self.flush(from, out);
+                } else {
+                    out.metrics.handshake(HandshakeOutcome::Answered);
+                }
+                None
+            }
+            TunnResult::Done if kind == KIND_COOKIE => {
+                out.metrics.handshake(HandshakeOutcome::CookieReceived);
+                None
+            }
+            TunnResult::Done => {
+                self.heard_data(from, now, out);
+                None
+            }
+            TunnResult::WriteToTunnelV4(packet, _) if packet.len() < IPV4_HEADER_BYTES => {
+                out.metrics.dropped(DropReason::Runt);
+                None
+            }
+            TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
+                self.heard_data(from, now, out);
+                Some(packet)
+            }
+            TunnResult::Err(error) => {
+                self.refuse(kind, &error, now, out.metrics);
+                None
+            }
+        }
+    }
+
+    /// Runs boringtun's timers and our own; due every [`crate::device::TICK`].
+    pub(crate) fn tick(&mut self, now: Instant, silence_max: Duration, out: &mut Outcome<'_>) {
+        let mut message = [0u8; MESSAGE_BYTES_MAX];
+        match self.tunn.update_timers(&mut message) {
+            TunnResult::WriteToNetwork(bytes) => {
+                let bytes = bytes.to_vec();
+                self.transmit(bytes, now, out);
+            }
+            TunnResult::Err(WireGuardError::ConnectionExpired) if !self.expired => {
+                self.expired = true;
+                self.waiting = false;
+                out.metrics.handshake(HandshakeOutcome::Expired);
+            }
+            TunnResult::Err(_)
+            | TunnResult::Done
+            | TunnResult::WriteToTunnelV4(..)
+            | TunnResult::WriteToTunnelV6(..) => {}
+        }
+        let Some(keepalive) = self.config.keepalive else { return };
+        if self.endpoint.is_none() {
+            return;
+        }
+        self.watch(now, silence_max, out);
+        let has_keys = self.tunn.time_since_last_handshake().is_some();
+        let due = self.sent.is_none_or(|sent| now.saturating_duration_since(sent) >= keepalive);
+        if has_keys
+            && due
+            && let TunnResult::WriteToNetwork(bytes) = self.tunn.encapsulate(&[], &mut message)
+        {
+            let bytes = bytes.to_vec();
+            self.transmit(bytes, now, out);
+        }
+    }
+
+    /// Begins a handshake unless one is under way.
+    pub(crate) fn handshake(&mut self, now: Instant, out: &mut Outcome<'_>) {
+        let mut message = [0u8; MESSAGE_BYTES_MAX];
+        if self.endpoint.is_none() {
+            return;
+        }
+        if let TunnResult::WriteToNetwork(bytes) =
+            self.tunn.format_handshake_initiation(&mut message, false)
+        {
+            self.expired = false;
+            let bytes = bytes.to_vec();
+            self.transmit(bytes, now, out);
+        }
+    }
+
+    /// Keeps a handshake going while there are no keys, and begins one when the peer is silent: it
+    /// may have lost its keys, and would drop our data without a word.
+    fn watch(&mut self, now: Instant, silence_max: Duration, out: &mut Outcome<'_>) {
+        if self.tunn.time_since_last_handshake().is_none() {
+            self.handshake(now, out);
+            return;
+        }
+        let heard = self.heard.unwrap_or(self.created);
+        let silent = now.saturating_duration_since(heard) >= silence_max;
+        if silent && now >= self.watch_after {
+            self.watch_after = now + silence_max;
+            if let Some(configured) = self.config.endpoint {
+                self.endpoint = Some(configured.into());
+            }
+            debug!(peer = self.config.public_key.short(), "silent, new handshake");
+            self.handshake(now, out);
+        }
+    }
+
+    fn transmit(&mut self, bytes: Vec<u8>, now: Instant, out: &mut Outcome<'_>) {
+        let Some(to) = self.endpoint else { return };
+        if !is_data(&bytes) {
+            out.metrics.handshake(HandshakeOutcome::Initiated);
+        }
+        self.sent = Some(now);
+        out.replies.push(Reply { to, bytes });
+    }
+
+    /// Roaming. Towards a peer that came to us we answer from the address it asked; towards one we
+    /// were told of, the system chooses, since our own addresses may come and go.
+    fn heard_from(&mut self, from: Endpoint, now: Instant) {
+        self.heard = Some(now);
+        let local = from.local.filter(|_| self.config.endpoint.is_none());
+        self.endpoint = Some(Endpoint { remote: from.remote, local });
+    }
+
+    /// A data message came: as the answering side, this is when keys may be used.
+    fn heard_data(&mut self, from: Endpoint, now: Instant, out: &mut Outcome<'_>) {
+        self.heard_from(from, now);
+        if self.waiting {
+            self.flush(from, out);
+        }
+    }
+
+    /// Sends what waited for keys.
+    fn flush(&mut self, to: Endpoint, out: &mut Outcome<'_>) {
+        let mut message = [0u8; MESSAGE_BYTES_MAX];
+        for _ in 0..=QUEUED_PACKETS_MAX {
+            let TunnResult::WriteToNetwork(bytes) = self.tunn.decapsulate(None, &[], &mut message)
+            else {
+                self.waiting = false;
+                return;
+            };
+            if is_data(bytes) {
+                let inner = bytes.len().saturating_sub(WIREGUARD_BYTES);
+                out.metrics.carried(Direction::Out, 1, u64::try_from(inner).unwrap_or(0));
+            } else {
+                out.metrics.handshake(HandshakeOutcome::Initiated);
+            }
+            out.replies.push(Reply { to, bytes: bytes.to_vec() });
+        }
+    }
+
+    fn refuse(&mut self, kind: u8, error: &WireGuardError, now: Instant, metrics: &Metrics) {
+        if matches!(error, WireGuardError::WrongTai64nTimestamp) {
+            metrics.handshake(HandshakeOutcome::StaleTimestamp);
+            self.stale_handshakes += 1;
+            let quiet = |at| now.saturating_duration_since(at) >= STALE_WARNING_EVERY;
+            if self.stale_warned.is_none_or(quiet) {
+                self.stale_warned = Some(now);
+                warn!(
+                    peer = self.config.public_key.short(),
+                    "handshake refused: its time is not after this peer's last; \
+                     set the peer's clock (or restart this end), unless it is a replay"
+                );
+            }
+            return;
+        }
+        if kind != KIND_DATA {
+            metrics.handshake(HandshakeOutcome::Invalid);
+            return;
+        }
+        metrics.dropped(data_reason(error));
+    }
+}
+
+/// Where one call puts what has to be sent and counted.
+pub(crate) struct Outcome<'a> {
+    pub(crate) replies: &'a mut Vec<Reply>,
+    pub(crate) metrics: &'a Metrics,
+}
+
+pub(crate) const KIND_RESPONSE: u8 = 2;
+pub(crate) const KIND_COOKIE: u8 = 3;
+pub(crate) const KIND_DATA: u8 = 4;
+
+fn is_data(message: &[u8]) -> bool {
+    message.first() == Some(&KIND_DATA)
+}
+
+fn data_reason(error: &WireGuardError) -> DropReason {
+    match error {
+        WireGuardError::DuplicateCounter => DropReason::Duplicate,
+        WireGuardError::InvalidCounter => DropReason::TooOld,
+        WireGuardError::NoCurrentSession | WireGuardError::WrongIndex => DropReason::NoSession,
+        WireGuardError::InvalidPacket => DropReason::Runt,
+        WireGuardError::InvalidAeadTag
+        | WireGuardError::DestinationBufferTooSmall
+        | WireGuardError::IncorrectPacketLength
+        | WireGuardError::UnexpectedPacket
+        | WireGuardError::WrongPacketType
+        | WireGuardError::WrongKey
+        | WireGuardError::InvalidTai64nTimestamp
+        | WireGuardError::WrongTai64nTimestamp
+        | WireGuardError::InvalidMac
+        | WireGuardError::LockFailed
+        | WireGuardError::ConnectionExpired
+        | WireGuardError::UnderLoad => DropReason::NotAuthentic,
+    }
+}
