@@ -1,0 +1,235 @@
+//! The node put together: what is bound, joined and started, in which order.
+//!
+//! Ports are bound before the join, so that a port in use costs no join token; clients are let in when
+//! the trunks are on their way.
+
+mod report;
+mod roster;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use antipode_proto::registry::v1::{Introduction, Location, Role};
+use antipode_runtime::admin::{self, Readiness};
+use antipode_runtime::listen::ListenError;
+use antipode_runtime::member::{JoinError, Member, MemberConfig, tls as member_tls};
+use antipode_runtime::process::Probe;
+use antipode_runtime::shutdown::Shutdown;
+use antipode_trunk::dial::StartError as TrunkStartError;
+use antipode_trunk::{SessionConfig, Trunks, TrunksConfig};
+use antipode_tunnel::{
+    BindError, HostedError, HostedTunnel, SocketError, TrunkTuning, Tunnel, TunnelConfig, Underlay,
+};
+use prometheus_client::registry::Registry;
+use tracing::info;
+
+use crate::config::{self, Carrier, Config};
+use crate::front::Front;
+use crate::front::listen::{Gates, Listener};
+use crate::metrics::Metrics;
+use crate::tls::{self, Certificates, TlsError};
+
+/// Name and version, for peers' logs.
+const SOFTWARE: &str = concat!("antipode-node/", env!("CARGO_PKG_VERSION"));
+
+/// A running node.
+#[derive(Debug)]
+pub struct App {
+    clients: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    tunnel_port: u16,
+    member: Member,
+    front: Arc<Front>,
+}
+
+/// The node can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A certificate can't be used.
+    #[error("certificates for clients")]
+    Tls(#[from] TlsError),
+    /// A port can't be had.
+    #[error("listeners")]
+    Listen(#[from] ListenError),
+    /// The gateway is not to be had, or does not want us.
+    #[error("joining the gateway")]
+    Join(#[from] JoinError),
+    /// WireGuard's UDP socket can't be had.
+    #[error("the tunnel (`tunnel.listen`)")]
+    Tunnel(#[from] BindError),
+    /// The host's interface can't be used.
+    #[error("the tunnel's interface (`tunnel.interface`)")]
+    Hosted(#[from] HostedError),
+    /// The interface has a key that the gateway does not know.
+    #[error(
+        "the interface {interface} has another key than this node joined with: run \
+         `wg set {interface} private-key {key_file}`"
+    )]
+    HostKey {
+        /// The interface.
+        interface: String,
+        /// Where the right key is.
+        key_file: String,
+    },
+    /// No socket inside the tunnel.
+    #[error("a socket inside the tunnel")]
+    Socket(#[from] SocketError),
+    /// The trunks' TLS or socket.
+    #[error("the trunks")]
+    Trunks(#[from] TrunkStartError),
+}
+
+impl App {
+    /// Starts a node; it runs until `shutdown` has drained it.
+    ///
+    /// # Errors
+    ///
+    /// What can't be had, and what to do about it.
+    pub async fn start(config: Config, shutdown: Shutdown) -> Result<Self, StartError> {
+        let mut registry = Registry::default();
+        admin::register_build_info(&mut registry, "antipode-node", env!("CARGO_PKG_VERSION"));
+        let probe = Probe::start(&shutdown);
+        probe.register(&mut registry);
+        let metrics = Metrics::default();
+        metrics.register(&mut registry);
+        let trunk_metrics = antipode_trunk::Metrics::register(&mut registry);
+        let tunnel_metrics = antipode_tunnel::Metrics::register(&mut registry);
+
+        let readiness = Readiness::new(&shutdown);
+        readiness.waiting("trunk", "no trunk to a core is up yet");
+        let certificates = Arc::new(Certificates::load(&config.certificates)?);
+        let listeners = bind(&config, &certificates).await?;
+        let registry = Arc::new(registry);
+        let admin = admin::serve(config.admin, readiness.clone(), registry, &shutdown).await?;
+
+        let member = Member::join(member_config(&config), &shutdown).await?;
+        info!(member.id = member.identity().member_id(), "joined");
+        let underlay = underlay(&config, &member, &shutdown, tunnel_metrics).await?;
+        let trunks = trunks(&config, &member, &underlay, &shutdown, trunk_metrics)?;
+        let front = Arc::new(Front::new(&config, trunks.clone(), metrics.clone(), &shutdown));
+
+        let watch = tls::watch(certificates, metrics);
+        shutdown.spawn_service(watch);
+        let tunnels = roster::follow(&member, &underlay, &trunks, &config, &shutdown);
+        report::watch(&front, &member, &readiness);
+        let heartbeat = report::heartbeat(Arc::clone(&front), probe, tunnels);
+        member.attend(introduction(&config), heartbeat);
+
+        let gates = Arc::new(Gates::new(&front));
+        let clients = listeners.iter().map(Listener::address).collect();
+        for listener in listeners {
+            listener.serve(&front, &gates);
+        }
+        let tunnel_port = underlay.listen_port();
+        Ok(Self { clients, admin, tunnel_port, member, front })
+    }
+
+    /// Where clients come in, one for each `[[listen]]`, in their order.
+    #[must_use]
+    pub fn clients(&self) -> &[SocketAddr] {
+        &self.clients
+    }
+
+    /// Where the operator's endpoint is.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// WireGuard's UDP port.
+    #[must_use]
+    pub fn tunnel_port(&self) -> u16 {
+        self.tunnel_port
+    }
+
+    /// This node as a member of its gateway.
+    #[must_use]
+    pub fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// Whether a session could be opened now.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.front.trunks.is_up()
+    }
+}
+
+async fn bind(config: &Config, tls: &Arc<Certificates>) -> Result<Vec<Listener>, StartError> {
+    let tls = Arc::new(tls.server_config()?);
+    let mut listeners = Vec::with_capacity(config.listen.len());
+    for listen in &config.listen {
+        listeners.push(Listener::bind(*listen, &tls).await?);
+    }
+    Ok(listeners)
+}
+
+fn member_config(config: &Config) -> MemberConfig {
+    let member = &config.member;
+    let (name, state_dir) = (member.name.clone(), member.state_dir.clone());
+    let mut joining = MemberConfig::new(Role::Node, name, state_dir);
+    joining.join_token_file.clone_from(&member.join_token_file);
+    joining.gateway.clone_from(&member.gateway);
+    joining
+}
+
+async fn underlay(
+    config: &Config,
+    member: &Member,
+    shutdown: &Shutdown,
+    metrics: antipode_tunnel::Metrics,
+) -> Result<Underlay, StartError> {
+    let identity = member.identity();
+    match &config.tunnel {
+        config::Tunnel::InProcess { listen } => {
+            let config = TunnelConfig::new(identity.wireguard_key().clone(), *listen);
+            let tunnel = Tunnel::bind(config, &shutdown.tasks(), metrics)?;
+            Ok(Underlay::InProcess(tunnel))
+        }
+        config::Tunnel::Host { interface } => {
+            let hosted = HostedTunnel::open(interface).await?;
+            if hosted.public_key() != identity.wireguard_key().public_key() {
+                let key_file = identity.state_dir().join("wireguard.key");
+                let key_file = key_file.display().to_string();
+                return Err(StartError::HostKey { interface: interface.clone(), key_file });
+            }
+            Ok(Underlay::Hosted(hosted))
+        }
+    }
+}
+
+fn trunks(
+    config: &Config,
+    member: &Member,
+    underlay: &Underlay,
+    shutdown: &Shutdown,
+    metrics: antipode_trunk::Metrics,
+) -> Result<Trunks, StartError> {
+    let socket = match config.trunk.carrier {
+        Carrier::Quic => Some(underlay.quic_socket(0)?),
+        Carrier::Tcp => None,
+    };
+    let trunks = TrunksConfig {
+        tls: member_tls::client_config(member.identity()),
+        tuning: TrunkTuning::default(),
+        session: SessionConfig::default(),
+        lanes: u32::from(config.trunk.lanes),
+        run: rand::random(),
+        software: SOFTWARE.to_owned(),
+    };
+    Ok(Trunks::start(trunks, socket, shutdown, metrics)?)
+}
+
+fn introduction(config: &Config) -> Introduction {
+    let member = &config.member;
+    let location = member
+        .location
+        .map(|location| Location { latitude: location.latitude, longitude: location.longitude });
+    Introduction {
+        region: member.region.to_string(),
+        location,
+        public_urls: member.public_urls.clone(),
+        sessions_max: config.session.sessions_max,
+        ..Introduction::default()
+    }
+}

@@ -1,0 +1,298 @@
+//! From the gateway's roster to tunnels and trunks: where each core is, and which of its addresses works.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use antipode_proto::registry::v1::{Carrier as CarrierKind, Peer, Role, Roster, TunnelReport};
+use antipode_runtime::member::Member;
+use antipode_runtime::shutdown::Shutdown;
+use antipode_runtime::telemetry::chain;
+use antipode_trunk::{CoreTarget, TrunkState, Trunks};
+use antipode_tunnel::{PeerConfig, PeerState, PublicKey, Underlay};
+use tokio::net::lookup_host;
+use tracing::{info, warn};
+
+use super::report::Tunnels;
+use crate::config::{Carrier, Config};
+
+/// How often the tunnels are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// A core that says nothing for so long is looked for at its next address: longer than WireGuard's own
+/// attempts (5 s each) and the tunnel's watchdog need.
+const LOST_AFTER: Duration = Duration::from_secs(25);
+/// Keeps NAT's view of the tunnel alive, and shows a dead core: WireGuard's own figure is 25 s, too
+/// long for that.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// A name that does not resolve is left for the next round.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Follows the roster for as long as the program lives; the report is what the gateway is told.
+pub(super) fn follow(
+    member: &Member,
+    underlay: &Underlay,
+    trunks: &Trunks,
+    config: &Config,
+    shutdown: &Shutdown,
+) -> Tunnels {
+    let tunnels = Tunnels::default();
+    let mut roster = member.roster();
+    let mut follower = Follower {
+        underlay: underlay.clone(),
+        trunks: trunks.clone(),
+        carrier: config.trunk.carrier,
+        overrides: overrides(config),
+        cores: BTreeMap::new(),
+        tunnels: Arc::clone(&tunnels),
+    };
+    shutdown.spawn_service(async move {
+        loop {
+            let current = roster.borrow_and_update().clone();
+            follower.take_roster(&current).await;
+            loop {
+                tokio::select! {
+                    changed = roster.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    () = tokio::time::sleep(LOOK_INTERVAL) => follower.look().await,
+                }
+            }
+        }
+    });
+    tunnels
+}
+
+struct Follower {
+    underlay: Underlay,
+    trunks: Trunks,
+    carrier: Carrier,
+    /// The operator's own endpoints, by the core's name: they count, not the gateway's.
+    overrides: BTreeMap<String, String>,
+    /// By member id.
+    cores: BTreeMap<String, Core>,
+    tunnels: Tunnels,
+}
+
+/// A core on the roster.
+#[derive(Debug)]
+struct Core {
+    peer: Peer,
+    public_key: PublicKey,
+    /// Which of its addresses is tried; counts on.
+    attempt: usize,
+    /// Looks without a sign of life.
+    silent: Duration,
+    endpoint: Option<SocketAddr>,
+}
+
+impl Follower {
+    async fn take_roster(&mut self, roster: &Roster) {
+        let mut older = std::mem::take(&mut self.cores);
+        for peer in roster.peers.iter().filter(|peer| peer.role() == Role::Core) {
+            let peer = &overridden(peer, &self.overrides);
+            let Ok(key) = <[u8; 32]>::try_from(&*peer.wireguard_public_key) else {
+                warn!(core = peer.name, "the roster has a core without a WireGuard key");
+                continue;
+            };
+            let kept = older.remove(&peer.member_id);
+            let mut core = match kept.filter(|core| core.peer.endpoints == peer.endpoints) {
+                Some(core) => core,
+                None => {
+                    info!(core = peer.name, region = peer.region, "core on the roster");
+                    Core::new(peer.clone(), PublicKey::from(key))
+                }
+            };
+            core.peer = peer.clone();
+            core.public_key = PublicKey::from(key);
+            if core.endpoint.is_none() {
+                core.resolve().await;
+            }
+            self.cores.insert(peer.member_id.clone(), core);
+        }
+        for core in older.values() {
+            info!(core = core.peer.name, "core off the roster");
+        }
+        self.set_peers().await;
+        self.trunks.set_cores(self.cores.values().filter_map(|core| self.target(core)).collect());
+    }
+
+    async fn set_peers(&self) {
+        let peers = self.cores.values().map(Core::config).collect();
+        if let Err(error) = self.underlay.set_peers(peers).await {
+            let error = chain(&error);
+            warn!(error, "the tunnel's interface does not take its peers");
+        }
+    }
+
+    /// Where to dial a core; `None` if it accepts what this node is not set up for.
+    fn target(&self, core: &Core) -> Option<CoreTarget> {
+        let wanted = match self.carrier {
+            Carrier::Quic => CarrierKind::Quic,
+            Carrier::Tcp => CarrierKind::Tcp,
+        };
+        let peer = &core.peer;
+        if peer.carrier() != wanted {
+            let accepts = peer.carrier().as_str_name();
+            warn!(core = peer.name, accepts, "set trunk.carrier to what the core accepts");
+            return None;
+        }
+        Some(CoreTarget {
+            member_id: peer.member_id.clone(),
+            name: peer.name.clone(),
+            address: core.public_key.address(),
+            port: u16::try_from(peer.trunk_port).ok()?,
+            carrier: wanted,
+        })
+    }
+
+    /// Looks at each tunnel: reports on it, and tries the next address of a core that is silent.
+    async fn look(&mut self) {
+        let states = match self.underlay.peers().await {
+            Ok(states) => states,
+            Err(error) => {
+                let error = chain(&error);
+                warn!(error, "the tunnel's interface does not tell of its peers");
+                return;
+            }
+        };
+        let trunks = self.trunks.states();
+        let mut reports = Vec::with_capacity(self.cores.len());
+        let mut moved = false;
+        for (member_id, core) in &mut self.cores {
+            let state = states.iter().find(|state| state.public_key == core.public_key);
+            let trunk = trunks.iter().find(|trunk| &trunk.member_id == member_id);
+            reports.push(report(member_id, state, trunk));
+            if core.look(state) {
+                core.resolve().await;
+                moved = true;
+            }
+        }
+        *self.tunnels.lock() = reports;
+        if moved {
+            self.set_peers().await;
+        }
+    }
+}
+
+impl Core {
+    fn new(peer: Peer, public_key: PublicKey) -> Self {
+        Self { peer, public_key, attempt: 0, silent: Duration::ZERO, endpoint: None }
+    }
+
+    fn config(&self) -> PeerConfig {
+        PeerConfig {
+            endpoint: self.endpoint,
+            keepalive: Some(KEEPALIVE),
+            ..PeerConfig::new(self.public_key)
+        }
+    }
+
+    /// Counts a look; tells whether the core is to be looked for anew.
+    fn look(&mut self, state: Option<&PeerState>) -> bool {
+        let silence = state.and_then(|state| state.silence);
+        if silence.is_some_and(|silence| silence < LOST_AFTER) {
+            self.silent = Duration::ZERO;
+            return false;
+        }
+        self.silent += LOOK_INTERVAL;
+        if self.silent < LOST_AFTER && self.endpoint.is_some() {
+            return false;
+        }
+        self.silent = Duration::ZERO;
+        self.attempt += 1;
+        true
+    }
+
+    /// Looks the core's names up and takes the address whose turn it is.
+    async fn resolve(&mut self) {
+        let mut addresses = Vec::new();
+        for endpoint in &self.peer.endpoints {
+            match tokio::time::timeout(RESOLVE_TIMEOUT, lookup_host(endpoint.as_str())).await {
+                Ok(Ok(found)) => addresses.extend(found),
+                Ok(Err(error)) => {
+                    warn!(core = self.peer.name, endpoint, %error, "a core's address is unknown");
+                }
+                Err(_) => {
+                    warn!(core = self.peer.name, endpoint, "looking up a core's address hangs");
+                }
+            }
+        }
+        if let Some(turn) = self.attempt.checked_rem(addresses.len()) {
+            self.endpoint = Some(addresses[turn]);
+        }
+    }
+}
+
+fn overrides(config: &Config) -> BTreeMap<String, String> {
+    let endpoints = config.core_endpoints.iter();
+    endpoints.map(|(name, endpoint)| (name.to_string(), endpoint.clone())).collect()
+}
+
+fn overridden(peer: &Peer, overrides: &BTreeMap<String, String>) -> Peer {
+    let mut peer = peer.clone();
+    if let Some(endpoint) = overrides.get(&peer.name) {
+        peer.endpoints = vec![endpoint.clone()];
+    }
+    peer
+}
+
+fn report(member_id: &str, state: Option<&PeerState>, trunk: Option<&TrunkState>) -> TunnelReport {
+    let rtt = trunk.and_then(|trunk| trunk.rtt).or_else(|| state.and_then(|state| state.rtt));
+    let handshake_age = state.and_then(|state| state.handshake_age);
+    TunnelReport {
+        member_id: member_id.to_owned(),
+        rtt_us: rtt.and_then(|rtt| u32::try_from(rtt.as_micros()).ok()).unwrap_or(0),
+        loss_ppm: trunk.map_or(0, |trunk| trunk.loss_ppm),
+        handshake_age_ms: handshake_age
+            .and_then(|age| u64::try_from(age.as_millis()).ok())
+            .unwrap_or(u64::MAX),
+        trunk_up: trunk.is_some_and(|trunk| trunk.lanes_up > 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_silent_core_is_tried_at_its_next_address() {
+        let peer = Peer {
+            endpoints: vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()],
+            ..Peer::default()
+        };
+        let mut core = Core::new(peer, PublicKey::from([7; 32]));
+        core.resolve().await;
+        assert_eq!(core.endpoint.unwrap().port(), 1);
+
+        let looks = (1..100).find(|_| core.look(None)).unwrap();
+        assert_eq!(looks, 25);
+        core.resolve().await;
+        assert_eq!(core.endpoint.unwrap().port(), 2);
+        assert!(!core.look(None));
+    }
+
+    #[test]
+    fn the_operators_endpoint_counts() {
+        let overrides = BTreeMap::from([("eu".to_owned(), "10.0.0.1:2".to_owned())]);
+        let endpoints = vec!["198.51.100.1:1".to_owned()];
+        let peer = |name: &str| Peer {
+            name: name.to_owned(),
+            endpoints: endpoints.clone(),
+            ..Peer::default()
+        };
+        assert_eq!(overridden(&peer("eu"), &overrides).endpoints, ["10.0.0.1:2"]);
+        assert_eq!(overridden(&peer("us"), &overrides).endpoints, endpoints);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_resolve_keeps_what_was_known() {
+        let peer = Peer { endpoints: vec!["127.0.0.1:1".to_owned()], ..Peer::default() };
+        let mut core = Core::new(peer, PublicKey::from([7; 32]));
+        core.resolve().await;
+        core.peer.endpoints = vec!["no port".to_owned()];
+        core.resolve().await;
+        assert_eq!(core.endpoint.unwrap().port(), 1);
+    }
+}

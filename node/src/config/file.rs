@@ -1,0 +1,224 @@
+//! The file as written; [`super::Config`] is what it means.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use antipode_runtime::admin::AdminTable;
+use antipode_runtime::member::Label;
+use antipode_runtime::member::token::is_host_port;
+use http::HeaderValue;
+use serde::Deserialize;
+
+use super::{
+    Carrier, CertificateFiles, Config, FrontLimits, Listen, Location, Membership, SessionLimits,
+    Trunk, Tunnel, Upgrade,
+};
+use crate::headers::trusted::TrustedProxies;
+
+/// Long enough for sessions to be told one by one, short enough for a supervisor's patience.
+const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(30);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    listen: Vec<Listen>,
+    #[serde(default)]
+    certificate: Vec<CertificateFiles>,
+    member: MemberTable,
+    #[serde(default)]
+    tunnel: TunnelTable,
+    #[serde(default)]
+    trunk: Trunk,
+    #[serde(default)]
+    front: FrontLimits,
+    #[serde(default)]
+    session: SessionLimits,
+    #[serde(default)]
+    upgrade: UpgradeTable,
+    #[serde(default)]
+    forwarded: ForwardedTable,
+    #[serde(with = "humantime_serde", default = "drain_grace_default")]
+    drain_grace: Duration,
+    #[serde(default)]
+    admin: AdminTable,
+}
+
+const fn drain_grace_default() -> Duration {
+    DRAIN_GRACE_DEFAULT
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MemberTable {
+    state_dir: PathBuf,
+    join_token_file: Option<PathBuf>,
+    gateway: Option<String>,
+    name: Label,
+    region: Label,
+    location: Option<Location>,
+    #[serde(default)]
+    public_urls: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TunnelTable {
+    mode: TunnelMode,
+    listen: Option<SocketAddr>,
+    interface: Option<String>,
+    core_endpoints: BTreeMap<Label, String>,
+}
+
+#[derive(Clone, Copy, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum TunnelMode {
+    InProcess,
+    Host,
+}
+
+impl Default for TunnelTable {
+    fn default() -> Self {
+        let core_endpoints = BTreeMap::new();
+        Self { mode: TunnelMode::InProcess, listen: None, interface: None, core_endpoints }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct UpgradeTable {
+    answer: Answer,
+    subprotocols: Vec<String>,
+}
+
+#[derive(Clone, Copy, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    AfterBackend,
+    Early,
+}
+
+impl Default for UpgradeTable {
+    fn default() -> Self {
+        Self { answer: Answer::AfterBackend, subprotocols: Vec::new() }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ForwardedTable {
+    trusted_proxies: Vec<String>,
+}
+
+impl TryFrom<File> for Config {
+    type Error = String;
+
+    fn try_from(file: File) -> Result<Self, String> {
+        let File { listen, certificate, member, tunnel, trunk, front, session, .. } = file;
+        if listen.is_empty() {
+            return Err("at least one [[listen]] is needed: clients have to come in".into());
+        }
+        front.check()?;
+        session.check()?;
+        let core_endpoints = tunnel.core_endpoints()?;
+        let tunnel = tunnel.check()?;
+        match (trunk.carrier, &tunnel) {
+            (Carrier::Tcp, Tunnel::InProcess { .. }) => {
+                return Err("trunk.carrier = \"tcp\" needs tunnel.mode = \"host\"".into());
+            }
+            (Carrier::Quic, _) | (Carrier::Tcp, Tunnel::Host { .. }) => {}
+        }
+        if !(1..=1024).contains(&trunk.lanes) {
+            return Err("trunk.lanes must be 1 to 1024".into());
+        }
+        Ok(Self {
+            listen,
+            certificates: certificate,
+            member: member.check()?,
+            tunnel,
+            core_endpoints,
+            trunk,
+            front,
+            session,
+            upgrade: file.upgrade.check()?,
+            trusted_proxies: file.forwarded.check()?,
+            drain_grace: file.drain_grace,
+            admin: file.admin,
+        })
+    }
+}
+
+impl MemberTable {
+    fn check(self) -> Result<Membership, String> {
+        let Self { state_dir, join_token_file, gateway, name, region, location, public_urls } =
+            self;
+        if let Some(Location { latitude, longitude }) = location
+            && !((-90.0..=90.0).contains(&latitude) && (-180.0..=180.0).contains(&longitude))
+        {
+            return Err("member.location must lie within ±90 and ±180 degrees".into());
+        }
+        for url in &public_urls {
+            let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+            if !matches!(scheme, Some("ws" | "wss" | "http" | "https")) {
+                return Err(format!("member.public_urls: {url:?} is no ws:// or wss:// address"));
+            }
+        }
+        Ok(Membership { state_dir, join_token_file, gateway, name, region, location, public_urls })
+    }
+}
+
+impl TunnelTable {
+    fn core_endpoints(&self) -> Result<BTreeMap<Label, String>, String> {
+        if self.mode == TunnelMode::Host && !self.core_endpoints.is_empty() {
+            return Err("tunnel.core_endpoints needs tunnel.mode = \"in_process\"".into());
+        }
+        match self.core_endpoints.values().find(|endpoint| !is_host_port(endpoint)) {
+            Some(bad) => Err(format!("tunnel.core_endpoints: {bad:?} is not host:port")),
+            None => Ok(self.core_endpoints.clone()),
+        }
+    }
+
+    fn check(self) -> Result<Tunnel, String> {
+        match (self.mode, self.interface) {
+            (TunnelMode::InProcess, Some(_)) => {
+                Err("tunnel.interface needs tunnel.mode = \"host\"".into())
+            }
+            (TunnelMode::InProcess, None) => {
+                let any = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0));
+                Ok(Tunnel::InProcess { listen: self.listen.unwrap_or(any) })
+            }
+            (TunnelMode::Host, _) if self.listen.is_some() => {
+                Err("tunnel.listen needs tunnel.mode = \"in_process\"".into())
+            }
+            (TunnelMode::Host, Some(interface)) => Ok(Tunnel::Host { interface }),
+            (TunnelMode::Host, None) => Err("tunnel.mode = \"host\" needs tunnel.interface".into()),
+        }
+    }
+}
+
+impl UpgradeTable {
+    fn check(self) -> Result<Upgrade, String> {
+        if self.answer == Answer::AfterBackend {
+            if self.subprotocols.is_empty() {
+                return Ok(Upgrade::AfterBackend);
+            }
+            return Err("upgrade.subprotocols needs upgrade.answer = \"early\"".into());
+        }
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        let subprotocols = self.subprotocols.iter().map(|name| {
+            let good = !name.is_empty() && name.bytes().all(is_token);
+            let value = HeaderValue::from_str(name).ok().filter(|_| good);
+            value.ok_or_else(|| format!("upgrade.subprotocols: {name:?} is no subprotocol's name"))
+        });
+        Ok(Upgrade::Early { subprotocols: subprotocols.collect::<Result<_, _>>()? })
+    }
+}
+
+impl ForwardedTable {
+    fn check(self) -> Result<TrustedProxies, String> {
+        let ranges = self.trusted_proxies.iter().map(|text| text.parse());
+        let ranges = ranges.collect::<Result<_, antipode_tunnel::cidr::CidrError>>();
+        ranges.map(TrustedProxies::new).map_err(|e| format!("forwarded.trusted_proxies: {e}"))
+    }
+}

@@ -1,0 +1,109 @@
+//! Limits are hit, told and counted; a drain closes everybody within its grace.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use antipode_proto::trunk::v1::Cause;
+use antipode_runtime::shutdown::{Finish, Shutdown};
+use antipode_trunk::{SessionConfig, Trunks, TrunksConfig};
+use antipode_tunnel::TrunkTuning;
+use antipode_websocket::Event;
+use tokio::sync::mpsc;
+
+use super::bench::{UPGRADE, next, within};
+use super::*;
+
+#[tokio::test]
+async fn a_full_node_says_so_and_takes_the_next_when_it_has_room() {
+    let mut bench = Bench::with("session = { sessions_max = 1 }").await;
+    let (mut client, core) = bench.open().await;
+    let answer = bench.tell(UPGRADE).await;
+    refused(&answer, "503", "full");
+    client.say(|w, out| w.close(out, None).unwrap()).await;
+    core.send(end(Cause::BackendClosed, None, "")).unwrap();
+    while client.event().await.is_some() {}
+    within(async {
+        while bench.front.admission.sessions() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    bench.open().await;
+}
+
+#[tokio::test]
+async fn one_address_can_t_have_every_session() {
+    let mut bench = Bench::with("session = { sessions_per_ip_max = 1 }").await;
+    let _first = bench.open().await;
+    refused(&bench.tell(UPGRADE).await, "429", "sessions_per_ip");
+}
+
+#[tokio::test]
+async fn sockets_are_limited() {
+    let bench = Bench::with("front = { clients_max = 1 }").await;
+    let first = bench.client().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(bench.tell("GET / HTTP/1.1\r\n").await, "");
+    drop(first);
+}
+
+#[tokio::test]
+async fn without_a_core_a_client_is_told_to_come_back() {
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::aws_lc_rs::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_root_certificates(rustls::RootCertStore::empty())
+    .with_no_client_auth();
+    let config = TrunksConfig {
+        tls: Arc::new(tls),
+        tuning: TrunkTuning::default(),
+        session: SessionConfig::default(),
+        lanes: 1,
+        run: [0; 16],
+        software: String::new(),
+    };
+    let shutdown = Shutdown::default();
+    let metrics = antipode_trunk::Metrics::default();
+    let trunks = Trunks::start(config, None, &shutdown, metrics).unwrap();
+    let bench = Bench::on(trunks, mpsc::channel(1).1, "", false).await;
+    refused(
+        &bench.tell(UPGRADE.replace("Connection: Upgrade", "Connection: Upgrade, close")).await,
+        "503",
+        "no_core",
+    );
+    let health = format!("GET {} HTTP/1.0\r\nHost: a\r\n\r\n", crate::front::HEALTH_PATH);
+    refused(&bench.tell(health).await, "503", "no_core");
+}
+
+#[tokio::test]
+async fn a_drain_tells_everybody_to_go() {
+    let mut bench = Bench::with("drain_grace = \"2s\"").await;
+    let (mut one, one_core) = bench.open().await;
+    let (mut two, two_core) = bench.open().await;
+    let kept = bench.client().await;
+    let (shutdown, tasks) = (bench.shutdown.clone(), Shutdown::default());
+    let (told, finished) = tokio::sync::oneshot::channel();
+    tasks.spawn(async move {
+        told.send(shutdown.finish(Duration::from_secs(2)).await).unwrap();
+    });
+    for (client, core) in [(&mut one, one_core), (&mut two, two_core)] {
+        let Some(Event::Close(Some((1001, _)))) = client.event().await else { panic!("no close") };
+        client.say(|w, out| w.close(out, Some((1001, ""))).unwrap()).await;
+        let told = next(&core).await;
+        assert_eq!(told, end(Cause::NodeDraining, Some(1001), "the relay goes away"));
+        core.send(end(Cause::BackendClosed, Some(1001), "")).unwrap();
+        assert_eq!(client.event().await, None);
+    }
+    drop(kept);
+    assert_eq!(within(finished).await.unwrap(), Finish::Drained);
+    assert!(tokio::net::TcpStream::connect(bench.address).await.is_err(), "the listener is closed");
+}
+
+#[track_caller]
+fn refused(answer: &str, status: &str, label: &str) {
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    assert!(has_line(answer, &format!("antipode-error: {label}")), "{answer}");
+    assert!(has_line(answer, "retry-after: 5"), "{answer}");
+}

@@ -1,0 +1,64 @@
+//! What is forwarded of a request's and a response's headers, what is taken off and what is added.
+//!
+//! Everything that is not listed here goes through as it came, in its order.
+
+pub mod forwarded;
+pub mod hop;
+pub mod host;
+pub mod trusted;
+
+use antipode_proto::trunk::v1::Header;
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// The headers as the trunk carries them.
+#[must_use]
+pub fn to_wire(headers: &HeaderMap) -> Vec<Header> {
+    let fields = headers.iter();
+    fields
+        .map(|(name, value)| Header {
+            name: name.as_str().to_owned(),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+        })
+        .collect()
+}
+
+/// The headers of the far end as hyper wants them. A name or value that HTTP can't carry is left out:
+/// the core checked them, so this is only our guard against splitting a response.
+#[must_use]
+pub fn from_wire(fields: Vec<Header>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(fields.len());
+    for Header { name, value } in fields {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wire_keeps_order_repeats_and_bytes() {
+        let mut headers = HeaderMap::new();
+        headers.append("set-cookie", HeaderValue::from_static("a=1"));
+        headers.append("set-cookie", HeaderValue::from_static("b=2"));
+        headers.append("x-latin", HeaderValue::from_bytes(b"caf\xe9").unwrap());
+        assert_eq!(from_wire(to_wire(&headers)), headers);
+    }
+
+    #[test]
+    fn what_would_split_a_response_is_left_out() {
+        let field = |name: &str, value: &'static [u8]| Header {
+            name: name.to_owned(),
+            value: Bytes::from_static(value),
+        };
+        let fields = vec![field("a b", b"1"), field("x", b"1\r\ny: 2"), field("ok", b"1")];
+        let headers = from_wire(fields);
+        assert_eq!(headers.len(), 1);
+        assert_eq!(headers["ok"], "1");
+    }
+}
