@@ -320,7 +320,7 @@ fn watch_mmdb(
                 Ok(Ok(Reloaded::Unchanged)) => {}
                 Ok(Ok(Reloaded::Newer(book))) => {
                     info!(kind = book.kind(), "mmdb file was read again");
-                    geography.replace(book);
+                    geography.replace(*book);
                     metrics.mmdb_reloaded("ok");
                 }
                 Ok(Err(error)) => {

@@ -26,7 +26,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
         The commands ask the running gateway over the socket in its state_dir: give them the same \
         --config."
 )]
-struct Args {
+struct Cli {
     #[command(flatten)]
     program: program::Args,
     #[command(subcommand)]
@@ -34,7 +34,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Cli::parse();
     let answered =
         args.command.as_ref().and_then(|command| cli::run(command, args.program.config.as_deref()));
     answered.unwrap_or_else(|| {

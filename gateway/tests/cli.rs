@@ -1,4 +1,5 @@
 //! The program itself: its commands, its errors, its exit codes.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;

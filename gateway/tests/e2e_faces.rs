@@ -1,4 +1,5 @@
 //! The HTTP and gRPC faces, health and reflection.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use antipode_gateway::member::Role;
 use antipode_proto::steering::v1 as wire;

@@ -1,4 +1,5 @@
 //! Nodes and cores as the programs run them, against a gateway in this process.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! The registry from outside, by clients made by hand: what it takes, and what it refuses.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use std::time::Duration;
 

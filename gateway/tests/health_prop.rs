@@ -1,4 +1,5 @@
 //! The health machine against any order of events, late, doubled or stale.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use std::time::{Duration, Instant};
 

@@ -83,9 +83,12 @@ pub(super) async fn remove(socket: &Path, member: &str) -> Result<String, AskErr
 
 async fn connect(socket: &Path) -> Result<AdminClient<Channel>, AskError> {
     let path = socket.to_owned();
-    let stream = UnixStream::connect(socket).await.map_err(|source| match source.kind() {
-        io::ErrorKind::PermissionDenied => AskError::NotAllowed { path: path.clone() },
-        _ => AskError::NotRunning { path: path.clone(), source },
+    let stream = UnixStream::connect(socket).await.map_err(|source| {
+        let path = path.clone();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            return AskError::NotAllowed { path };
+        }
+        AskError::NotRunning { path, source }
     })?;
     let channel = Endpoint::from_static("http://gateway")
         .timeout(TIMEOUT)

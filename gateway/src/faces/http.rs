@@ -147,7 +147,6 @@ fn router(guide: Guide, trust: Arc<Trust>) -> Router {
         .with_state(Face { guide, trust })
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are")]
 async fn steer(
     State(face): State<Face>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -163,14 +162,12 @@ async fn steer(
     }
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are")]
 async fn nodes(State(face): State<Face>) -> Response {
     let snapshot = face.guide.desk().snapshot();
     let nodes: Vec<NodeBody<'_>> = snapshot.nodes.iter().map(NodeBody::of).collect();
     open(Json(serde_json::json!({ "nodes": nodes })).into_response())
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are")]
 async fn preflight() -> Response {
     let headers = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET"),
@@ -180,7 +177,6 @@ async fn preflight() -> Response {
     open((StatusCode::NO_CONTENT, headers).into_response())
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are")]
 async fn not_found() -> Response {
     let error = "no such page: ask GET /v1/steer or GET /v1/nodes".to_owned();
     open((StatusCode::NOT_FOUND, Json(ErrorBody { error })).into_response())

@@ -26,7 +26,7 @@ pub enum Reloaded {
     /// The file is as it was.
     Unchanged,
     /// A newer file was read.
-    Newer(AddressBook),
+    Newer(Box<AddressBook>),
 }
 
 /// Why an mmdb file can't be used.
@@ -85,7 +85,7 @@ impl AddressBook {
         if stamp == self.stamp {
             return Ok(Reloaded::Unchanged);
         }
-        Self::open(&self.path).map(Reloaded::Newer)
+        Self::open(&self.path).map(Box::new).map(Reloaded::Newer)
     }
 
     /// What kind of set it is, such as `GeoLite2-City`.

@@ -148,6 +148,7 @@ impl Desk {
         let mut state = self.inner.state.lock();
         state.register.handle_enrolled(record, clock::now());
         self.settle(&mut state);
+        self.publish(&mut state);
         self.count_locked(&state);
         self.inner.wake.notify_one();
     }

@@ -164,7 +164,7 @@ fn check(what: &str, rows: &[Row], expected: &[&str], reason: Reason) {
     let decision = steer(Policy::default(), &snapshot(rows), question(Some(origin())));
     assert_eq!(
         (names(&decision), decision.reason),
-        (expected.to_vec().into_iter().map(String::from).collect(), reason),
+        (expected.iter().copied().map(String::from).collect(), reason),
         "{what}"
     );
 }

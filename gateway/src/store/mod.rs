@@ -93,9 +93,12 @@ impl Store {
     /// If it is in use, of another format, or the disk refuses.
     pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
         let path = state_dir.join(FILE);
-        let database = Database::create(&path).map_err(|source| match source {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.clone() },
-            source => StoreError::Open { path: path.clone(), source },
+        let database = Database::create(&path).map_err(|source| {
+            let path = path.clone();
+            if let DatabaseError::DatabaseAlreadyOpen = source {
+                return StoreError::InUse { path };
+            }
+            StoreError::Open { path, source }
         })?;
         let store = Self { database };
         let found = store.write(|write| {
