@@ -20,7 +20,7 @@ pub const EXIT_CONFIG: u8 = 78;
 /// The arguments that every program takes; flatten them into its own.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The configuration file [default: /etc/antipode/<PROGRAM>.toml].
+    /// The configuration file [default: /etc/antipode/PROGRAM.toml].
     #[arg(long, env = "ANTIPODE_CONFIG", value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// Check the configuration file and exit.

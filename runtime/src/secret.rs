@@ -75,16 +75,31 @@ pub fn read_secret_file(path: &Path) -> Result<SecretString, SecretError> {
 
 fn warn_if_open_to_others(path: &Path, metadata: &Metadata) {
     let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
+    if is_open_to_others(mode) {
         let mode = format!("{mode:o}");
         let path = path.display();
         warn!(%path, mode, "secret file can be read by other users: run `chmod 600` on it");
     }
 }
 
+/// Whether group or others may do anything with a file of this mode.
+const fn is_open_to_others(mode: u32) -> bool {
+    mode & 0o077 != 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modes_for_the_owner_alone_are_private() {
+        for private in [0o600, 0o400, 0o700] {
+            assert!(!is_open_to_others(private), "{private:o}");
+        }
+        for open in [0o640, 0o604, 0o644, 0o601, 0o620] {
+            assert!(is_open_to_others(open), "{open:o}");
+        }
+    }
 
     fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -110,6 +110,18 @@ fn a_secret_in_the_wrong_place_is_not_quoted() {
 }
 
 #[test]
+fn a_quoted_value_of_a_secret_key_is_left_out() {
+    let said = |key: &str| {
+        let place = Place { position: Some((1, 1)), key: Some(key.into()) };
+        message_of(&place, "\"hunter2\" is\nno good")
+    };
+    assert_eq!(said("session.name"), "\"hunter2\" is, no good");
+    for key in ["member.join_token_file", "password", "tls.key_file", "client_secret"] {
+        assert!(!said(key).contains("hunter2"), "{key}");
+    }
+}
+
+#[test]
 fn files_are_named() {
     let missing = load::<Example>(Path::new("/nonexistent/node.toml")).unwrap_err();
     assert!(missing.to_string().contains("/nonexistent/node.toml"), "{missing}");
