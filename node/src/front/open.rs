@@ -17,7 +17,7 @@ use super::answer::{self, Answer, Refusal};
 use super::client::Guest;
 use crate::config::Upgrade;
 use crate::headers::forwarded::{self, Arrival};
-use crate::headers::{from_wire, hop, to_wire};
+use crate::headers::{drop_fields, from_wire, hop, to_wire};
 use crate::metrics::Kind;
 use crate::session::Session;
 use crate::session::admission::Refused;
@@ -97,12 +97,10 @@ pub(super) async fn websocket(
 fn head(guest: &Guest, parts: request::Parts, authority: String, kind: SessionKind) -> RequestHead {
     let mut headers = parts.headers;
     hop::strip(&mut headers);
-    headers.remove(HOST);
-    if kind == SessionKind::Websocket {
-        for name in [SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, CONTENT_LENGTH] {
-            headers.remove(name);
-        }
-    }
+    let of_the_handshake = [SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, CONTENT_LENGTH];
+    drop_fields(&mut headers, |name| {
+        *name == HOST || (kind == SessionKind::Websocket && of_the_handshake.contains(name))
+    });
     let arrival = Arrival { peer: guest.peer.ip(), scheme: guest.scheme, authority: &authority };
     let client = forwarded::rewrite(&mut headers, arrival, &guest.front.trusted);
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -126,8 +124,9 @@ fn agree_early(head: &mut RequestHead, known: &[HeaderValue]) -> Option<HeaderVa
     let names = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
     let chosen = names.map(str::trim).find_map(|name| known.iter().find(|k| *k == name)).cloned();
     let mut headers = offered;
-    headers.remove(SEC_WEBSOCKET_EXTENSIONS);
-    headers.remove(SEC_WEBSOCKET_PROTOCOL);
+    drop_fields(&mut headers, |name| {
+        *name == SEC_WEBSOCKET_EXTENSIONS || *name == SEC_WEBSOCKET_PROTOCOL
+    });
     if let Some(chosen) = &chosen {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, chosen.clone());
     }
@@ -216,7 +215,7 @@ fn switch(
 ) -> Answer {
     let deflate = handshake::deflate_agreed(&headers);
     hop::strip(&mut headers);
-    headers.remove(CONTENT_LENGTH);
+    drop_fields(&mut headers, |name| *name == CONTENT_LENGTH);
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     let accept = handshake::accept_key(key);

@@ -1,7 +1,8 @@
 //! What a request asks for: a WebSocket, an exchange, the node itself, or nothing that can be given.
 
 use antipode_websocket::handshake;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 
 use super::answer::{self, Answer};
@@ -41,7 +42,11 @@ pub(super) async fn respond(guest: &Guest, request: Request<Incoming>) -> Answer
         Ok(key) => open::websocket(guest, request, authority, &key).await,
         Err(error) => {
             let mut answer = refuse(error.status(), error.label(), &error.to_string());
-            answer.headers_mut().extend(error.headers());
+            let mut owed = error.headers();
+            if owed.contains_key(CONNECTION) {
+                owed.insert(CONNECTION, HeaderValue::from_static("Upgrade, close"));
+            }
+            answer.headers_mut().extend(owed);
             answer
         }
     }

@@ -56,7 +56,7 @@ const CHAIN_MAX: usize = 32;
 pub fn rewrite(headers: &mut HeaderMap, arrival: Arrival<'_>, trusted: &TrustedProxies) -> Client {
     let peer = arrival.peer.to_canonical();
     let claims = trusted.contains(peer).then(|| Claims::read(headers));
-    drop_claims(headers);
+    super::drop_fields(headers, is_claim);
 
     let (chain, scheme, host) = match claims {
         Some(claims) => (
@@ -81,13 +81,6 @@ pub(super) fn is_claim(name: &HeaderName) -> bool {
     let name = name.as_str().replace('_', "-");
     let known = ["forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"];
     known.contains(&name.as_str()) || name.starts_with("x-forwarded-")
-}
-
-fn drop_claims(headers: &mut HeaderMap) {
-    let claims: Vec<_> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
-    for name in claims {
-        headers.remove(name);
-    }
 }
 
 /// What a trusted proxy says.

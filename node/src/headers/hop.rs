@@ -2,7 +2,7 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::forwarded;
+use super::{drop_fields, forwarded};
 
 /// Fields of one hop, whether or not `Connection` names them.
 ///
@@ -28,15 +28,12 @@ const OF_ONE_HOP: [&str; 9] = [
 pub fn strip(headers: &mut HeaderMap) {
     let named = named_by_connection(headers);
     let trailers = accepts_trailers(headers);
-    if headers.contains_key(http::header::TRANSFER_ENCODING) {
-        headers.remove(http::header::CONTENT_LENGTH);
-    }
-    for name in OF_ONE_HOP {
-        headers.remove(name);
-    }
-    for name in named {
-        headers.remove(name);
-    }
+    let is_chunked = headers.contains_key(http::header::TRANSFER_ENCODING);
+    drop_fields(headers, |name| {
+        OF_ONE_HOP.contains(&name.as_str())
+            || named.contains(name)
+            || (is_chunked && name == http::header::CONTENT_LENGTH)
+    });
     if trailers {
         headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
     }

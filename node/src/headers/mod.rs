@@ -11,6 +11,22 @@ use antipode_proto::trunk::v1::Header;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+/// Takes off what `is_dropped` names and keeps the order of the rest, which `HeaderMap::remove` does not.
+pub fn drop_fields(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool) {
+    if !headers.keys().any(&is_dropped) {
+        return;
+    }
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    let mut name = None;
+    for (next, value) in std::mem::take(headers) {
+        name = next.or(name);
+        if let Some(name) = name.as_ref().filter(|name| !is_dropped(name)) {
+            kept.append(name.clone(), value);
+        }
+    }
+    *headers = kept;
+}
+
 /// The headers as the trunk carries them.
 #[must_use]
 pub fn to_wire(headers: &HeaderMap) -> Vec<Header> {
@@ -48,6 +64,17 @@ mod tests {
         headers.append("set-cookie", HeaderValue::from_static("b=2"));
         headers.append("x-latin", HeaderValue::from_bytes(b"caf\xe9").unwrap());
         assert_eq!(from_wire(to_wire(&headers)), headers);
+    }
+
+    #[test]
+    fn dropping_keeps_the_order_of_the_rest() {
+        let mut headers = HeaderMap::new();
+        for name in ["a", "b", "c", "b", "d"] {
+            headers.append(name, HeaderValue::from_static("1"));
+        }
+        drop_fields(&mut headers, |name| name == "a");
+        let names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!((names, headers.len()), (vec!["b", "c", "d"], 4));
     }
 
     #[test]

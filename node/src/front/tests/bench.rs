@@ -84,6 +84,13 @@ impl Bench {
         client.rest().await
     }
 
+    /// Sends `request` on a socket of its own and returns the head of the answer.
+    pub(super) async fn ask(&self, request: impl AsRef<[u8]>) -> String {
+        let mut client = self.client().await;
+        client.send(request).await;
+        client.head().await
+    }
+
     /// A WebSocket that both ends have opened.
     pub(super) async fn open(&mut self) -> (Client, SessionPort) {
         let mut client = self.client().await;

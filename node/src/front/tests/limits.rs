@@ -17,7 +17,7 @@ use super::*;
 async fn a_full_node_says_so_and_takes_the_next_when_it_has_room() {
     let mut bench = Bench::with("session = { sessions_max = 1 }").await;
     let (mut client, core) = bench.open().await;
-    let answer = bench.tell(UPGRADE).await;
+    let answer = bench.ask(UPGRADE).await;
     refused(&answer, "503", "full");
     client.say(|w, out| w.close(out, None).unwrap()).await;
     core.send(end(Cause::BackendClosed, None, "")).unwrap();
@@ -35,7 +35,7 @@ async fn a_full_node_says_so_and_takes_the_next_when_it_has_room() {
 async fn one_address_can_t_have_every_session() {
     let mut bench = Bench::with("session = { sessions_per_ip_max = 1 }").await;
     let _first = bench.open().await;
-    refused(&bench.tell(UPGRADE).await, "429", "sessions_per_ip");
+    refused(&bench.ask(UPGRADE).await, "429", "sessions_per_ip");
 }
 
 #[tokio::test]
@@ -68,13 +68,9 @@ async fn without_a_core_a_client_is_told_to_come_back() {
     let metrics = antipode_trunk::Metrics::default();
     let trunks = Trunks::start(config, None, &shutdown, metrics).unwrap();
     let bench = Bench::on(trunks, mpsc::channel(1).1, "", false).await;
-    refused(
-        &bench.tell(UPGRADE.replace("Connection: Upgrade", "Connection: Upgrade, close")).await,
-        "503",
-        "no_core",
-    );
-    let health = format!("GET {} HTTP/1.0\r\nHost: a\r\n\r\n", crate::front::HEALTH_PATH);
-    refused(&bench.tell(health).await, "503", "no_core");
+    refused(&bench.ask(UPGRADE).await, "503", "no_core");
+    let health = format!("GET {} HTTP/1.1\r\nHost: a\r\n\r\n", crate::front::HEALTH_PATH);
+    refused(&bench.ask(health).await, "503", "no_core");
 }
 
 #[tokio::test]
