@@ -1,11 +1,12 @@
 //! Who may cost us a handshake.
 //!
-//! An initiation costs 45 us before we know who sent it, so strangers are limited first. boringtun's
-//! limiter is one global counter: one source that asks often makes everybody prove their address,
-//! and a source that has proven its address may ask without limit. Here each source has a share:
-//! within it, and while all together stay under the global limit, a handshake passes at once; beyond
-//! either, the source has to prove its address with a cookie; and proven sources have a share too.
-//! A forger can use up the share of an address it does not own, and then costs its owner one round trip.
+//! An initiation costs 45 us before we know who sent it, so strangers are limited first.
+//! boringtun's limiter is one global counter: one source that asks often makes everybody prove
+//! their address, and a source that has proven its address may ask without limit. Here each source
+//! has a share: within it, and while all together stay under the global limit, a handshake passes
+//! at once; beyond either, the source has to prove its address with a cookie; and proven sources
+//! have a share too. A forger can use up the share of an address it does not own, and then costs
+//! its owner one round trip.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

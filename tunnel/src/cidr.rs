@@ -5,7 +5,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// A range of addresses, as WireGuard's `AllowedIPs` writes them: `fd41:6e74:6970::/48`, `10.0.0.1`.
+/// A range of addresses, as WireGuard's `AllowedIPs` writes them: `fd41:6e74:6970::/48`,
+/// `10.0.0.1`.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Cidr {
     network: IpAddr,

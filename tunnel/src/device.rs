@@ -1,7 +1,8 @@
 //! Many WireGuard peers behind one socket: dispatch, admission, allowed IPs, timers.
 //!
-//! No socket and no task: datagrams and `now` come in, inner packets and [`Reply`]s come out. boringtun
-//! still reads the clock itself for timestamps, rekeys and expiry; see the crate's front page.
+//! No socket and no task: datagrams and `now` come in, inner packets and [`Reply`]s come out.
+//! boringtun still reads the clock itself for timestamps, rekeys and expiry; see the crate's front
+//! page.
 //!
 //! All methods take `&self`: each peer has its own lock, and the set of peers is swapped whole.
 

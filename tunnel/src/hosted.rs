@@ -1,8 +1,9 @@
 //! The second way: the WireGuard interface is the host's, and we only tell it its peers.
 //!
-//! The interface, its key and its address are the operator's: kernel WireGuard or wireguard-go, made
-//! once with the commands that [`HostedError`] prints. We run `wg` and `ip`, which need CAP_NET_ADMIN.
-//! QUIC then runs on an ordinary UDP socket on the tunnel address, and TCP works too.
+//! The interface, its key and its address are the operator's: kernel WireGuard or wireguard-go,
+//! made once with the commands that [`HostedError`] prints. We run `wg` and `ip`, which need
+//! CAP_NET_ADMIN. QUIC then runs on an ordinary UDP socket on the tunnel address, and TCP works
+//! too.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -71,7 +72,7 @@ pub enum HostedError {
 fn no_interface(interface: &str, said: &str) -> String {
     format!(
         "no WireGuard interface {interface} ({said}). Make one:\n  \
-         ip link add {interface} type wireguard    # or, without the kernel's: wireguard-go {interface}\n  \
+         ip link add {interface} type wireguard    # or: wireguard-go {interface}\n  \
          wg set {interface} private-key FILE listen-port 51820\n  \
          ip link set {interface} mtu 1420 up\n\
          and start again: the error then names the address to put on it"

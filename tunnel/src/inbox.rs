@@ -14,7 +14,8 @@ pub(crate) const INBOX_BYTES_MAX: usize = 4 << 20;
 /// Payloads of one size and source are kept side by side up to this: one buffer, one copy out.
 const RUN_BYTES_MAX: usize = 64 << 10;
 
-/// What a run costs beside its payload; so many small packets can't cost more memory than large ones.
+/// What a run costs beside its payload; so many small packets can't cost more memory than large
+/// ones.
 const RUN_OVERHEAD_BYTES: usize = 256;
 
 /// Emptied buffers kept for the next runs.

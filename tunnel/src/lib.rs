@@ -1,8 +1,9 @@
-//! WireGuard in user space: a device over boringtun, a batched UDP driver, and a UDP socket inside the tunnel for QUIC.
+//! WireGuard in user space: a device over boringtun, a batched UDP driver, and a UDP socket inside
+//! the tunnel for QUIC.
 //!
 //! | module | idea it hides |
 //! |---|---|
-//! | [`key`] | X25519 keys on disk and in text, and the tunnel address that follows from a public key |
+//! | [`key`] | X25519 keys on disk and in text, and the tunnel address that a public key gives |
 //! | [`cidr`] | allowed IPs, and the table that finds a peer by inner address |
 //! | `admission` | who may cost us a handshake: global load, one source's share, cookies |
 //! | `peer` | a peer as it should be and as it is |
@@ -19,9 +20,10 @@
 //! | [`underlay`] | one type for both ways |
 //! | [`metrics`] | every series this crate exports |
 //!
-//! The device is as pure as boringtun 0.7.1 lets it be: no socket and no task, `now` is an argument;
-//! but boringtun reads the clock itself (handshake timestamps, rekey and expiry timers), so a test can't
-//! turn WireGuard's own clock. What is ours (admission, the watchdog) follows the `now` it is given.
+//! The device is as pure as boringtun 0.7.1 lets it be: no socket and no task, `now` is an
+//! argument; but boringtun reads the clock itself (handshake timestamps, rekey and expiry timers),
+//! so a test can't turn WireGuard's own clock. What is ours (admission, the watchdog) follows the
+//! `now` it is given.
 
 mod admission;
 pub mod cidr;

@@ -1,10 +1,11 @@
 //! One WireGuard peer at work: boringtun's calling rules, roaming, keep-alives and the watchdog.
 //!
-//! The rules kept here, so that nobody else has to know them: buffers are always long enough (boringtun
-//! panics on short ones); an empty datagram means "what else have you queued?" and never comes from the
-//! network; after an answer the queue is flushed; the endpoint moves only on an authenticated
-//! message; a runt inner packet is refused; keep-alives are sent by us, since boringtun fixes their
-//! interval for a peer's life and starts the first handshake an interval late.
+//! The rules kept here, so that nobody else has to know them: buffers are always long enough
+//! (boringtun panics on short ones); an empty datagram means "what else have you queued?" and never
+//! comes from the network; after an answer the queue is flushed; the endpoint moves only on an
+//! authenticated message; a runt inner packet is refused; keep-alives are sent by us, since
+//! boringtun fixes their interval for a peer's life and starts the first handshake an interval
+//! late.
 
 use std::time::{Duration, Instant};
 
@@ -105,7 +106,8 @@ impl Link {
         self.endpoint
     }
 
-    /// Takes over changed settings. Keys stay; a roamed endpoint stays too, unless the setting moved.
+    /// Takes over changed settings. Keys stay; a roamed endpoint stays too, unless the setting
+    /// moved.
     pub(crate) fn reconfigure(&mut self, config: PeerConfig) {
         if config.endpoint != self.config.endpoint && config.endpoint.is_some() {
             self.endpoint = config.endpoint.map(Endpoint::from);

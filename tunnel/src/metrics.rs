@@ -1,7 +1,7 @@
 //! Every metric of the tunnel, in one place.
 //!
-//! Names are `antipode_tunnel_<noun>_<unit>`; counters get `_total` from the encoder. Labels come from
-//! closed sets, but for `peer`, which is the first 8 characters of a configured peer's key.
+//! Names are `antipode_tunnel_<noun>_<unit>`; counters get `_total` from the encoder. Labels come
+//! from closed sets, but for `peer`, which is the first 8 characters of a configured peer's key.
 //! Packets and bytes are those inside the tunnel, headers of IPv6 and UDP included, padding not.
 
 use std::sync::Arc;

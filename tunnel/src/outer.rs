@@ -202,8 +202,8 @@ mod tests {
         check("at most four", &[Data(10); 9], &[(0..40, 10), (40..80, 10), (80..90, 10)]);
     }
 
-    /// boringtun may answer a packet with an initiation; among equal segments the receiver would see
-    /// it cut in two, and everything behind it shifted.
+    /// boringtun may answer a packet with an initiation; among equal segments the receiver would
+    /// see it cut in two, and everything behind it shifted.
     #[test]
     fn a_handshake_is_never_inside_a_run() {
         check("first", &[Handshake(148), Data(148)], &[(0..148, 148), (148..296, 148)]);

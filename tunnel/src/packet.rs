@@ -1,7 +1,8 @@
 //! The IPv6 and UDP headers of what travels inside the tunnel: built exactly, read with suspicion.
 //!
 //! The far side may be a kernel with a plain UDP socket, so the packets are whole and the checksums
-//! right ([RFC 8200 §8.1](https://www.rfc-editor.org/rfc/rfc8200#section-8.1): UDP over IPv6 must have one).
+//! right ([RFC 8200 §8.1](https://www.rfc-editor.org/rfc/rfc8200#section-8.1): UDP over IPv6 must
+//! have one).
 
 use std::net::{Ipv6Addr, SocketAddrV6};
 
@@ -13,8 +14,8 @@ const IPV6_BYTES: u16 = 40;
 const UDP_BYTES: u16 = 8;
 /// What a UDP payload costs inside the tunnel.
 pub const HEADERS_BYTES: u16 = IPV6_BYTES + UDP_BYTES;
-/// The least an IPv6 link may carry, [RFC 8200 §5](https://www.rfc-editor.org/rfc/rfc8200#section-5), and
-/// what a tunnel starts from.
+/// The least an IPv6 link may carry, [RFC 8200
+/// §5](https://www.rfc-editor.org/rfc/rfc8200#section-5), and what a tunnel starts from.
 pub const INNER_MTU_FLOOR_BYTES: u16 = 1280;
 /// The most: 1500 less an outer IPv6 header (40), UDP (8) and WireGuard's message (32).
 pub const INNER_MTU_MAX_BYTES: u16 = 1500 - 40 - 8 - 32;
@@ -43,8 +44,8 @@ pub struct Datagram<'a> {
 
 /// Writes an IPv6 packet of one UDP datagram to the front of `out` and returns its length.
 ///
-/// `None` if it does not fit `out` or an IPv6 packet. ECN is off: the outer packet's bits are not ours
-/// to copy, and quinn asks for none.
+/// `None` if it does not fit `out` or an IPv6 packet. ECN is off: the outer packet's bits are not
+/// ours to copy, and quinn asks for none.
 pub fn write_udp(
     out: &mut [u8],
     source: SocketAddrV6,
@@ -119,8 +120,8 @@ fn address_at(packet: &[u8], at: usize) -> Ipv6Addr {
 
 /// The ones' complement sum of the pseudo header, the UDP header and the payload, in memory order.
 ///
-/// Addresses, UDP header and payload lie side by side from byte 8 on, so the pseudo header costs two
-/// more additions ([RFC 8200 §8.1](https://www.rfc-editor.org/rfc/rfc8200#section-8.1)).
+/// Addresses, UDP header and payload lie side by side from byte 8 on, so the pseudo header costs
+/// two more additions ([RFC 8200 §8.1](https://www.rfc-editor.org/rfc/rfc8200#section-8.1)).
 fn udp_sum(packet: &[u8], udp_len: u16) -> u16 {
     let mut sum = u64::from(udp_len.to_be()) + u64::from(u16::from(NEXT_UDP).to_be());
     let mut words = packet[8..].chunks_exact(4);
@@ -160,7 +161,8 @@ mod tests {
         }
     }
 
-    /// [RFC 1071 §1](https://www.rfc-editor.org/rfc/rfc1071#section-1), word by word as it is written there.
+    /// [RFC 1071 §1](https://www.rfc-editor.org/rfc/rfc1071#section-1), word by word as it is
+    /// written there.
     fn reference_sum(packet: &[u8]) -> u16 {
         let udp = &packet[40..];
         let mut bytes = packet[8..40].to_vec();

@@ -11,7 +11,8 @@ use crate::packet::{HEADERS_BYTES, INNER_MTU_FLOOR_BYTES, INNER_MTU_MAX_BYTES};
 /// UDP payload that every tunnel carries: the least inner MTU, 1280, less IPv6 and UDP headers.
 pub const QUIC_PAYLOAD_BYTES: u16 = INNER_MTU_FLOOR_BYTES - HEADERS_BYTES;
 
-/// The least UDP payload of a path QUIC may use, [RFC 9000 §14](https://www.rfc-editor.org/rfc/rfc9000#section-14).
+/// The least UDP payload of a path QUIC may use, [RFC 9000
+/// §14](https://www.rfc-editor.org/rfc/rfc9000#section-14).
 const QUIC_PAYLOAD_BYTES_MIN: u16 = 1200;
 
 /// The most lanes a trunk may have. One session is pinned to one lane.
@@ -43,9 +44,9 @@ pub struct TrunkTuning {
     /// Silence after which we ask whether the path lives: 5 s. Keeps NAT and WireGuard awake too.
     pub keep_alive: Duration,
     /// Silence after which the path is dead: 10 s. A cut can't be outlived here, because a
-    /// waiting sender doubles its probe time up to the length of the cut; the trunk dials again each
-    /// second instead and replays its sessions. A lost keep-alive is repeated four times within
-    /// this time, so loss alone hardly ends a live path.
+    /// waiting sender doubles its probe time up to the length of the cut; the trunk dials again
+    /// each second instead and replays its sessions. A lost keep-alive is repeated four times
+    /// within this time, so loss alone hardly ends a live path.
     pub idle_timeout: Duration,
     /// Largest packet inside the tunnel that is tried for: 1420, which with WireGuard and an outer
     /// IPv6 header fills 1500. QUIC starts at 1280 and probes upwards, so a smaller path

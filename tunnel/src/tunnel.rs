@@ -1,10 +1,10 @@
 //! The tunnel as programs hold it: one real socket, one driver task, many peers.
 //!
-//! The driver reads the real socket in batches, decrypts, and sorts what is inside into the inboxes of
-//! the sockets in the tunnel; it also keeps WireGuard's time. Senders encrypt where they stand and
-//! write to the real socket themselves, so the driver is never between a sender and the network.
-//! A reader of a socket could decrypt for itself too, but then a handshake would wait until
-//! somebody reads, and two sockets would have to read for one another.
+//! The driver reads the real socket in batches, decrypts, and sorts what is inside into the inboxes
+//! of the sockets in the tunnel; it also keeps WireGuard's time. Senders encrypt where they stand
+//! and write to the real socket themselves, so the driver is never between a sender and the
+//! network. A reader of a socket could decrypt for itself too, but then a handshake would wait
+//! until somebody reads, and two sockets would have to read for one another.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,7 +29,8 @@ use crate::peer::{PeerConfig, PeerState, Reply};
 use crate::quic::TunnelSocket;
 use crate::send::SendBuffers;
 
-/// Ports for sockets that ask for none, [RFC 6335 §6](https://www.rfc-editor.org/rfc/rfc6335#section-6).
+/// Ports for sockets that ask for none, [RFC 6335
+/// §6](https://www.rfc-editor.org/rfc/rfc6335#section-6).
 const EPHEMERAL_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 
 /// What a tunnel needs to start.
@@ -39,10 +40,12 @@ pub struct TunnelConfig {
     pub private_key: PrivateKey,
     /// The real UDP address; port 0 takes any. `[::]` takes IPv4 as well.
     pub listen: SocketAddr,
-    /// Largest packet sent inside the tunnel, 1280 to 1420. QUIC starts at 1280 and probes up to it.
+    /// Largest packet sent inside the tunnel, 1280 to 1420. QUIC starts at 1280 and probes up to
+    /// it.
     pub mtu_bytes: u16,
-    /// Silence of a peer with a keep-alive after which a new handshake is begun: it may have restarted
-    /// and lost its keys. 15 s is WireGuard's own figure for data without an answer (10 + 5, §6.5).
+    /// Silence of a peer with a keep-alive after which a new handshake is begun: it may have
+    /// restarted and lost its keys. 15 s is WireGuard's own figure for data without an answer (10 +
+    /// 5, §6.5).
     pub silence_max: Duration,
 }
 
@@ -68,7 +71,7 @@ pub struct Tasks {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Somebody has the port.
-    #[error("UDP port {} is in use: stop what has it (`ss -ulpn`) or choose another", listen.port())]
+    #[error("UDP {listen} is in use: stop what has it (`ss -ulpn`) or choose another port")]
     InUse {
         /// The address asked for.
         listen: SocketAddr,
@@ -275,7 +278,8 @@ impl Shared {
                     if let Err(error) = outcome
                         && error.kind() != io::ErrorKind::WouldBlock
                     {
-                        // Nothing the network does may end the tunnel; waiting keeps it from spinning.
+                        // Nothing the network does may end the tunnel; waiting keeps it from
+                        // spinning.
                         debug!(%error, "receive");
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }

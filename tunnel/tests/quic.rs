@@ -1,5 +1,7 @@
 //! End to end: tunnels on loopback, quinn inside them, real sockets.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::future::poll_fn;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;

@@ -20,10 +20,10 @@ fn lab() -> Lab {
 
 impl Lab {
     fn initiation(&mut self) -> Vec<u8> {
-        match self.tunn.format_handshake_initiation(&mut [0; 200], true) {
-            TunnResult::WriteToNetwork(bytes) => bytes.to_vec(),
-            other => panic!("{other:?}"),
-        }
+        let mut buffer = [0; 200];
+        let result = self.tunn.format_handshake_initiation(&mut buffer, true);
+        let TunnResult::WriteToNetwork(bytes) = result else { panic!("{result:?}") };
+        bytes.to_vec()
     }
 
     fn judge(&mut self, source: &str, message: &[u8]) -> Verdict {

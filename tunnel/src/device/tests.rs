@@ -33,7 +33,8 @@ fn the_first_packet_rides_on_the_handshake() {
     assert_eq!(core.metrics.carried_count(Direction::In), (2, (48 + 5) + (48 + 6)));
 }
 
-/// The answering side may not use new keys before it has heard with them; what waited there goes then.
+/// The answering side may not use new keys before it has heard with them; what waited there goes
+/// then.
 #[test]
 fn what_waits_at_the_answering_side_goes_on_the_first_data() {
     let (mut node, mut core) = lab();

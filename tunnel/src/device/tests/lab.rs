@@ -139,10 +139,8 @@ pub(super) fn rogue(end: &End, core: &End) -> Tunn {
 /// What boringtun wants sent.
 #[track_caller]
 pub(super) fn sent(result: TunnResult<'_>) -> Vec<u8> {
-    match result {
-        TunnResult::WriteToNetwork(bytes) => bytes.to_vec(),
-        other => panic!("nothing to send: {other:?}"),
-    }
+    let TunnResult::WriteToNetwork(bytes) = result else { panic!("nothing to send: {result:?}") };
+    bytes.to_vec()
 }
 
 /// A rogue's handshake with `core`, done.

@@ -12,7 +12,7 @@ fn short_buffers_are_refused_not_panicked_on() {
         let outcome = node.device.seal(&packet, &mut vec![0; len], node.now);
         assert_eq!(outcome, Err(DropReason::TooBig), "{len}");
     }
-    assert!(node.device.seal(&packet, &mut vec![0; 148 + 32], node.now).is_ok());
+    assert!(node.device.seal(&packet, &mut [0; 148 + 32], node.now).is_ok());
 
     // Without keys an initiation comes out instead, so the room is for that.
     let (node, core) = lab();
