@@ -6,12 +6,12 @@
 //! - `headers`: which headers cross, and which belong to one hop
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use antipode_proto::body::Body;
 use antipode_proto::trunk::v1::{Cause, End, RequestHead, SessionKind};
 use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::{Ended, Incoming, SessionPort};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{Instrument, debug, info_span};
 
@@ -36,7 +36,7 @@ pub(crate) struct Bridge {
     backends: Backends,
     buffers: Buffers,
     metrics: Metrics,
-    room: Semaphore,
+    room: Room,
     shutdown: Shutdown,
 }
 
@@ -47,7 +47,7 @@ impl Bridge {
         metrics: Metrics,
         shutdown: &Shutdown,
     ) -> Arc<Self> {
-        let room = Semaphore::new(config.limits.sessions_max.get());
+        let room = Room::new(config.limits.sessions_max.get());
         let (buffers, shutdown) = (Buffers::default(), shutdown.clone());
         Arc::new(Self { config, backends, buffers, metrics, room, shutdown })
     }
@@ -58,7 +58,14 @@ impl Bridge {
 
     /// Sessions at hand.
     pub(crate) fn sessions_len(&self) -> usize {
-        self.config.limits.sessions_max.get() - self.room.available_permits()
+        self.room.taken.load(Ordering::Relaxed)
+    }
+
+    /// The gateway's limit, which can only lower the operator's; 0: none.
+    pub(crate) fn set_sessions_max(&self, max: u32) {
+        let own = self.config.limits.sessions_max.get();
+        let max = usize::try_from(max).ok().filter(|max| *max > 0).unwrap_or(own);
+        self.room.max.store(max.min(own), Ordering::Relaxed);
     }
 
     /// Serves one session to its end, as a task of its own.
@@ -89,7 +96,7 @@ impl Bridge {
     }
 
     async fn carry(&self, head: RequestHead, port: &Arc<SessionPort>) -> Result<Cause, Ended> {
-        let Ok(_room) = self.room.try_acquire() else {
+        let Some(_place) = self.room.take() else {
             return self.answer(&head, port, Answer::CoreFull).await;
         };
         match head.kind() {
@@ -138,6 +145,35 @@ impl Bridge {
     async fn grace_over(&self) {
         self.shutdown.draining().await;
         sleep(self.config.drain_grace.mul_f64(0.8)).await;
+    }
+}
+
+/// Places for sessions; their number may change while some are taken.
+#[derive(Debug)]
+struct Room {
+    max: AtomicUsize,
+    taken: AtomicUsize,
+}
+
+/// One taken place.
+struct Place<'a>(&'a Room);
+
+impl Room {
+    fn new(max: usize) -> Self {
+        Self { max: AtomicUsize::new(max), taken: AtomicUsize::new(0) }
+    }
+
+    fn take(&self) -> Option<Place<'_>> {
+        let max = self.max.load(Ordering::Relaxed);
+        let more = |taken| (taken < max).then_some(taken + 1);
+        let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.ok().map(|_| Place(self))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -16,10 +16,11 @@ mod backend;
 mod carriage;
 mod limits;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+pub use crate::backend::{Address, Security};
 pub use backend::{BackendTable, Check, HealthTable, StickyMode, StickyTable};
-pub use carriage::{MemberTable, TrunkTable, TunnelTable};
+pub use carriage::{Carrier, Location, MemberTable, TrunkTable, TunnelMode, TunnelTable};
 pub use limits::{LimitsTable, TimeoutsTable, WebSocketTable};
 
 /// A core's settings.
@@ -107,6 +108,9 @@ impl TryFrom<File> for Config {
                 return Err(format!("[[backend]] {url} stands twice, or its name does"));
             }
         }
+        file.member.validate()?;
+        file.tunnel.validate()?;
+        file.trunk.validate(&file.tunnel)?;
         file.health.validate()?;
         file.sticky.validate()?;
         file.websocket.validate()?;

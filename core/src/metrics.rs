@@ -24,6 +24,8 @@ pub struct Metrics {
     /// Sessions that a limit, or a missing backend, turned away; also other errors that the core
     /// answers itself.
     pub(crate) answers_made: Family<ReasonLabel, Counter>,
+    /// The same in one number, for the gateway.
+    pub(crate) sessions_failed: Counter,
     pub(crate) chunks: Family<DirectionLabel, Counter>,
     pub(crate) payload_bytes: Family<DirectionLabel, Counter>,
     pub(crate) pongs_skipped: Counter,
@@ -94,6 +96,8 @@ impl Metrics {
         registry.register("sessions_opened", "Sessions begun", m.sessions_opened);
         registry.register("sessions_closed", "Sessions ended", m.sessions_closed);
         registry.register("answers_made", "Answers the core made itself", m.answers_made);
+        let failed = "Sessions that got no answer of a backend";
+        registry.register("sessions_failed", failed, m.sessions_failed);
         registry.register("chunks", "Pieces of frames and bodies carried", m.chunks);
         registry.register_with_unit("payload", "Carried", Unit::Bytes, m.payload_bytes);
         registry.register(
@@ -116,12 +120,7 @@ impl Metrics {
     }
 
     pub(crate) fn session_opened(&self, kind: SessionKind) {
-        let kind = match kind {
-            SessionKind::Websocket => "websocket",
-            SessionKind::Http => "http",
-            SessionKind::Unspecified => "unspecified",
-        };
-        self.sessions_opened.get_or_create(&KindLabel { kind }).inc();
+        self.sessions_opened.get_or_create(&kind_label(kind)).inc();
         self.sessions.inc();
     }
 
@@ -130,7 +129,14 @@ impl Metrics {
         self.sessions.dec();
     }
 
+    /// Sessions begun, of every kind.
+    pub(crate) fn opened(&self) -> u64 {
+        let kinds = [SessionKind::Websocket, SessionKind::Http, SessionKind::Unspecified];
+        kinds.map(|kind| self.sessions_opened.get_or_create(&kind_label(kind)).get()).iter().sum()
+    }
+
     pub(crate) fn answer_made(&self, reason: &'static str) {
+        self.sessions_failed.inc();
         self.answers_made.get_or_create(&ReasonLabel { reason }).inc();
     }
 
@@ -158,6 +164,15 @@ impl Metrics {
     }
 }
 
+fn kind_label(kind: SessionKind) -> KindLabel {
+    let kind = match kind {
+        SessionKind::Websocket => "websocket",
+        SessionKind::Http => "http",
+        SessionKind::Unspecified => "unspecified",
+    };
+    KindLabel { kind }
+}
+
 /// `cause` as a label: the wire's name in lower case, without its prefix.
 pub(crate) fn cause_label(cause: Cause) -> &'static str {
     match cause {
@@ -182,5 +197,56 @@ pub(crate) fn cause_label(cause: Cause) -> &'static str {
         Cause::TrunkLost => "trunk_lost",
         Cause::TrunkProtocol => "trunk_protocol",
         Cause::Internal => "internal",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::choice::Reason;
+
+    /// Dashboards and alerts name these series: a rename has to be seen in review.
+    #[test]
+    fn names_are_a_contract() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        metrics.session_opened(SessionKind::Websocket);
+        metrics.session_opened(SessionKind::Http);
+        metrics.session_closed(Cause::ClientClosed);
+        metrics.answer_made("core_full");
+        metrics.carried(UP, 7);
+        metrics.pongs_skipped.inc();
+        metrics.backend_connected("a", "ok");
+        metrics.backend_chosen(Choice { index: 0, reason: Reason::Cookie, open: true });
+        metrics.backend_broke("masked");
+        let backend = BackendLabel { backend: "a".to_owned() };
+        metrics.backend_up.get_or_create(&backend).set(1);
+        metrics.backend_sessions.get_or_create(&backend).inc();
+        metrics.response_head.0.observe(0.1);
+        metrics.peers.set(3);
+        assert_eq!(metrics.opened(), 2);
+
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "antipode_core_sessions 1",
+            "antipode_core_sessions_opened_total{kind=\"websocket\"} 1",
+            "antipode_core_sessions_closed_total{cause=\"client_closed\"} 1",
+            "antipode_core_answers_made_total{reason=\"core_full\"} 1",
+            "antipode_core_sessions_failed_total 1",
+            "antipode_core_chunks_total{direction=\"up\"} 1",
+            "antipode_core_payload_bytes_total{direction=\"up\"} 7",
+            "antipode_core_pongs_skipped_total 1",
+            "antipode_core_backend_sessions{backend=\"a\"} 1",
+            "antipode_core_backend_up{backend=\"a\"} 1",
+            "antipode_core_backend_connects_total{backend=\"a\",outcome=\"ok\"} 1",
+            "antipode_core_backend_choices_total{reason=\"cookie\"} 1",
+            "antipode_core_backend_choices_open_total 1",
+            "antipode_core_backend_protocol_errors_total{reason=\"masked\"} 1",
+            "antipode_core_response_head_seconds_count 1",
+            "antipode_core_peers 3",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
+        }
     }
 }

@@ -121,6 +121,11 @@ impl Download<'_> {
         if response.status().is_informational() {
             return Ok(Outcome::Failed(Answer::BackendProtocol));
         }
+        // hyper measures a head only while it is not whole.
+        let limit = self.bridge.config.limits.response_head_bytes_max;
+        if headers::bytes(response.headers()) > limit {
+            return Ok(Outcome::Failed(Answer::HeadTooLarge));
+        }
         send_response(self.bridge, self.port, &assigned, response).await.map(Outcome::Sent)
     }
 

@@ -35,7 +35,7 @@ pub(super) async fn carry(
     port: &Arc<SessionPort>,
 ) -> Result<Cause, Ended> {
     let began = clock::now();
-    let mut early = None;
+    let mut early = Vec::new();
     let opened = tokio::select! {
         biased;
         opened = Box::pin(open(bridge, &head)) => opened,
@@ -78,16 +78,18 @@ pub(super) async fn carry(
     }
 }
 
-/// Resolves if the client's direction ends before the backend has answered; keeps the first frame.
-async fn client_end(port: &SessionPort, early: &mut Option<Delivery>) -> Result<Cause, Ended> {
-    let delivery = port.deliver().await?;
-    if !delivery.body.is_end() {
-        *early = Some(delivery);
-        return std::future::pending().await;
+/// Resolves if the client's direction ends before the backend has answered; keeps what comes until
+/// then, which is as much as the first credit allows.
+async fn client_end(port: &SessionPort, early: &mut Vec<Delivery>) -> Result<Cause, Ended> {
+    loop {
+        let delivery = port.deliver().await?;
+        if delivery.body.is_end() {
+            port.consumed(delivery.seq);
+            port.reset(Cause::ClientLost, "the client left before the backend answered");
+            return Ok(Cause::ClientLost);
+        }
+        early.push(delivery);
     }
-    port.consumed(delivery.seq);
-    port.reset(Cause::ClientLost, "the client left before the backend answered");
-    Ok(Cause::ClientLost)
 }
 
 enum Opened {

@@ -81,9 +81,13 @@ impl Upload {
 
     /// Feeds the body; resolves only where the request can't go on.
     pub(super) async fn run(&self) -> Aborted {
-        match self.feed().await {
-            Ok(()) => std::future::pending().await,
-            Err(aborted) => aborted,
+        if let Err(aborted) = self.feed().await {
+            return aborted;
+        }
+        // Nothing follows the end but, perhaps, a reset.
+        match self.port.deliver().await {
+            Err(ended) => Aborted::Ended(ended),
+            Ok(_) => std::future::pending().await,
         }
     }
 

@@ -40,7 +40,7 @@ impl<'a> Relay<'a> {
 
     /// Relays until both directions have ended. `early` came from the client before the upgrade,
     /// `read` from the backend right behind it.
-    pub(super) async fn run(self, early: Option<Delivery>, read: BytesMut) -> Result<Cause, Ended> {
+    pub(super) async fn run(self, early: Vec<Delivery>, read: BytesMut) -> Result<Cause, Ended> {
         let Self { bridge, port, stream, reader, writer } = self;
         let (buffers, metrics) = (&bridge.buffers, &bridge.metrics);
         let signs = &Signs::new();
@@ -61,7 +61,7 @@ impl<'a> Relay<'a> {
             end: None,
             ping_at: table.ping_interval.map(|interval| tokio::time::Instant::now() + interval),
         };
-        let first = match early.map_or(Ok(()), |early| up.add_early(early)) {
+        let first = match early.into_iter().try_for_each(|early| up.add_early(early)) {
             Err(end) => First::Up(end),
             Ok(()) => tokio::select! {
                 biased;

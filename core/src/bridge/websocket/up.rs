@@ -177,7 +177,8 @@ impl Up<'_> {
     fn add_end(&mut self, end: End) {
         if closes(end.cause()) {
             let code = end.close_code.and_then(|code| u16::try_from(code).ok());
-            let code = code.filter(|code| close::is_sendable(*code)).or(code_for(end.cause()));
+            let code =
+                code.filter(|code| close::is_sendable(*code)).or_else(|| code_for(end.cause()));
             let close = code.map(|code| (code, end.reason.as_str()));
             // Inside a frame there is no room for it: the socket is cut then.
             let _ = self.writer.close(&mut self.output, close);

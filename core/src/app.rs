@@ -1,0 +1,252 @@
+//! The core put together: what is bound, joined and started, in which order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use antipode_proto::registry::v1::{Carrier as CarrierKind, Introduction, Location, Role};
+use antipode_runtime::admin::{self, Readiness};
+use antipode_runtime::listen::ListenError;
+use antipode_runtime::member::{JoinError, Member, MemberConfig, tls as member_tls};
+use antipode_runtime::process::Probe;
+use antipode_runtime::shutdown::Shutdown;
+use antipode_trunk::accept::{Listen, StartError as TrunkStartError};
+use antipode_trunk::{AcceptConfig, Incoming, SessionConfig, TrunkServer};
+use antipode_tunnel::{
+    BindError, HostedError, HostedTunnel, SocketError, TrunkTuning, Tunnel, TunnelConfig, Underlay,
+};
+use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
+use tracing::info;
+
+mod report;
+mod roster;
+
+pub use crate::backend::TlsError;
+
+use crate::backend::Backends;
+use crate::bridge::Bridge;
+use crate::config::{Carrier, Config, TunnelMode};
+use crate::metrics::Metrics;
+
+/// Name and version, for peers' logs.
+const SOFTWARE: &str = concat!("antipode-core/", env!("CARGO_PKG_VERSION"));
+
+/// Sessions above the limit are taken, so that they can be answered 503 rather than cut.
+const SESSIONS_REFUSED_POLITELY_MAX: usize = 1024;
+
+/// A running core.
+#[derive(Debug)]
+pub struct App {
+    admin: Option<SocketAddr>,
+    tunnel_port: u16,
+    member: Member,
+    bridge: Arc<Bridge>,
+}
+
+/// The core can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// TLS to a backend can't be set up.
+    #[error("backends")]
+    Backends(#[from] TlsError),
+    /// The operator's endpoint has no port.
+    #[error("listeners")]
+    Listen(#[from] ListenError),
+    /// The gateway is not to be had, or does not want us.
+    #[error("joining the gateway")]
+    Join(#[from] JoinError),
+    /// WireGuard's UDP socket can't be had.
+    #[error("the tunnel (`tunnel.listen`)")]
+    Tunnel(#[from] BindError),
+    /// The host's interface can't be used.
+    #[error("the tunnel's interface (`tunnel.interface`)")]
+    Hosted(#[from] HostedError),
+    /// The interface has a key that the gateway does not know.
+    #[error(
+        "the interface {interface} has another key than this core joined with: run \
+         `wg set {interface} private-key {key_file}`"
+    )]
+    HostKey {
+        /// The interface.
+        interface: String,
+        /// Where the right key is.
+        key_file: String,
+    },
+    /// No socket inside the tunnel.
+    #[error("a socket inside the tunnel (`trunk.port`)")]
+    Socket(#[from] SocketError),
+    /// The trunks' TLS or socket.
+    #[error("the trunks")]
+    Trunks(#[from] TrunkStartError),
+}
+
+impl App {
+    /// Starts a core; it runs until `shutdown` has drained it.
+    ///
+    /// # Errors
+    ///
+    /// What can't be had, and what to do about it.
+    pub async fn start(config: Config, shutdown: Shutdown) -> Result<Self, StartError> {
+        let mut registry = Registry::default();
+        admin::register_build_info(&mut registry, "antipode-core", env!("CARGO_PKG_VERSION"));
+        let probe = Probe::start(&shutdown);
+        probe.register(&mut registry);
+        let metrics = Metrics::register(&mut registry);
+        let trunk_metrics = antipode_trunk::Metrics::register(&mut registry);
+        let tunnel_metrics = antipode_tunnel::Metrics::register(&mut registry);
+
+        let readiness = Readiness::new(&shutdown);
+        readiness.waiting("backend", "no backend is known to be well yet");
+        readiness.waiting("gateway", "not joined yet");
+        let backends = Backends::new(&config, &metrics, &shutdown)?;
+        let registry = Arc::new(registry);
+        let admin = admin::serve(config.admin, readiness.clone(), registry, &shutdown).await?;
+
+        let member = Member::join(member_config(&config), &shutdown).await?;
+        info!(member.id = member.identity().member_id(), "joined");
+        readiness.ready("gateway");
+        let underlay = underlay(&config, &member, &shutdown, tunnel_metrics).await?;
+        let tunnel_port = underlay.listen_port();
+        let (server, sessions) =
+            trunks(&config, &member, &underlay, &shutdown, trunk_metrics).await?;
+
+        backends.start_checks(&config, &shutdown);
+        let introduction = introduction(&config, tunnel_port);
+        let bridge = Bridge::new(config, backends, metrics.clone(), &shutdown);
+        take_sessions(Arc::clone(&bridge), sessions, &shutdown);
+        let tunnels = roster::follow(&member, &underlay, &server, &metrics, &shutdown);
+        report::watch(&bridge, &member, &readiness, &shutdown);
+        let heartbeat = report::heartbeat(Arc::clone(&bridge), metrics, probe, tunnels);
+        member.attend(introduction, heartbeat);
+        Ok(Self { admin, tunnel_port, member, bridge })
+    }
+
+    /// Where the operator's endpoint is.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// WireGuard's UDP port.
+    #[must_use]
+    pub fn tunnel_port(&self) -> u16 {
+        self.tunnel_port
+    }
+
+    /// This core as a member of its gateway.
+    #[must_use]
+    pub fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// Sessions at hand.
+    #[must_use]
+    pub fn sessions_len(&self) -> usize {
+        self.bridge.sessions_len()
+    }
+
+    /// Whether a backend is known to be well.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.bridge.backends().any_healthy()
+    }
+}
+
+/// Gives each session its own task. A service: sessions of an unbroken trunk come through a drain,
+/// too, until the nodes have heard of it.
+fn take_sessions(bridge: Arc<Bridge>, mut sessions: mpsc::Receiver<Incoming>, shutdown: &Shutdown) {
+    shutdown.spawn_service(async move {
+        while let Some(incoming) = sessions.recv().await {
+            bridge.spawn(incoming);
+        }
+    });
+}
+
+fn member_config(config: &Config) -> MemberConfig {
+    let member = &config.member;
+    let (name, state_dir) = (member.name.clone(), member.state_dir.clone());
+    let mut joining = MemberConfig::new(Role::Core, name, state_dir);
+    joining.join_token_file.clone_from(&member.join_token_file);
+    joining.gateway.clone_from(&member.gateway);
+    joining
+}
+
+async fn underlay(
+    config: &Config,
+    member: &Member,
+    shutdown: &Shutdown,
+    metrics: antipode_tunnel::Metrics,
+) -> Result<Underlay, StartError> {
+    let identity = member.identity();
+    match (config.tunnel.mode, &config.tunnel.interface) {
+        (TunnelMode::Host, Some(interface)) => {
+            let hosted = HostedTunnel::open(interface).await?;
+            if hosted.public_key() != identity.wireguard_key().public_key() {
+                let key_file = identity.state_dir().join("wireguard.key");
+                let key_file = key_file.display().to_string();
+                return Err(StartError::HostKey { interface: interface.clone(), key_file });
+            }
+            Ok(Underlay::Hosted(hosted))
+        }
+        (TunnelMode::InProcess | TunnelMode::Host, _) => {
+            let key = identity.wireguard_key().clone();
+            let config = TunnelConfig::new(key, config.tunnel.listen());
+            Ok(Underlay::InProcess(Tunnel::bind(config, &shutdown.tasks(), metrics)?))
+        }
+    }
+}
+
+async fn trunks(
+    config: &Config,
+    member: &Member,
+    underlay: &Underlay,
+    shutdown: &Shutdown,
+    metrics: antipode_trunk::Metrics,
+) -> Result<(TrunkServer, mpsc::Receiver<Incoming>), StartError> {
+    let port = config.trunk.port;
+    let listen = match config.trunk.carrier {
+        Carrier::Quic => Listen::Quic(underlay.quic_socket(port)?),
+        Carrier::Tcp => {
+            let address = underlay.tcp_bind_address(port).expect("checked with the settings");
+            Listen::Tcp(antipode_runtime::listen::bind_tcp("trunk.port", address).await?)
+        }
+    };
+    let accept = AcceptConfig {
+        tls: member_tls::server_config(member.identity()),
+        tuning: TrunkTuning::default(),
+        session: SessionConfig::default(),
+        sessions_max: config.limits.sessions_max.get() + SESSIONS_REFUSED_POLITELY_MAX,
+        run: rand::random(),
+        software: SOFTWARE.to_owned(),
+    };
+    Ok(TrunkServer::start(accept, vec![listen], shutdown, metrics)?)
+}
+
+fn introduction(config: &Config, tunnel_port: u16) -> Introduction {
+    let member = &config.member;
+    let location = member
+        .location
+        .map(|location| Location { latitude: location.latitude, longitude: location.longitude });
+    let carrier = match config.trunk.carrier {
+        Carrier::Quic => CarrierKind::Quic,
+        Carrier::Tcp => CarrierKind::Tcp,
+    };
+    Introduction {
+        region: member.region.to_string(),
+        location,
+        sessions_max: u32::try_from(config.limits.sessions_max.get()).unwrap_or(u32::MAX),
+        endpoints: endpoints(config, tunnel_port),
+        trunk_port: config.trunk.port.into(),
+        carrier: carrier.into(),
+        ..Introduction::default()
+    }
+}
+
+/// What the operator names; on a socket bound to one address, that address will do.
+fn endpoints(config: &Config, tunnel_port: u16) -> Vec<String> {
+    let bound = config.tunnel.listen().ip();
+    if config.tunnel.endpoints.is_empty() && !bound.is_unspecified() {
+        return vec![SocketAddr::new(bound, tunnel_port).to_string()];
+    }
+    config.tunnel.endpoints.clone()
+}

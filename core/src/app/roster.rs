@@ -1,0 +1,175 @@
+//! From the gateway's roster to tunnel peers and to the nodes that may open lanes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use antipode_proto::registry::v1::{Role, Roster, TunnelReport};
+use antipode_runtime::member::Member;
+use antipode_runtime::shutdown::Shutdown;
+use antipode_runtime::telemetry::chain;
+use antipode_trunk::{NodeIdentity, TrunkServer, TrunkState};
+use antipode_tunnel::{PeerConfig, PeerState, PublicKey, Underlay};
+use parking_lot::Mutex;
+use tracing::{info, warn};
+
+use crate::metrics::Metrics;
+
+/// How often the tunnels are looked at for the gateway.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The state of the tunnels, as last seen.
+pub(super) type Tunnels = Arc<Mutex<Vec<TunnelReport>>>;
+
+/// Follows the roster for as long as the program lives. A node that leaves it loses its tunnel and its
+/// lanes at once.
+pub(super) fn follow(
+    member: &Member,
+    underlay: &Underlay,
+    server: &TrunkServer,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> Tunnels {
+    let tunnels = Tunnels::default();
+    let mut roster = member.roster();
+    let mut follower = Follower {
+        underlay: underlay.clone(),
+        server: server.clone(),
+        metrics: metrics.clone(),
+        nodes: BTreeMap::new(),
+        tunnels: Arc::clone(&tunnels),
+    };
+    shutdown.spawn_service(async move {
+        loop {
+            let current = roster.borrow_and_update().clone();
+            follower.take_roster(&current).await;
+            loop {
+                tokio::select! {
+                    changed = roster.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    () = tokio::time::sleep(LOOK_INTERVAL) => follower.look().await,
+                }
+            }
+        }
+    });
+    tunnels
+}
+
+/// The nodes on a roster, by member id.
+type Nodes = BTreeMap<String, (PublicKey, NodeIdentity)>;
+
+struct Follower {
+    underlay: Underlay,
+    server: TrunkServer,
+    metrics: Metrics,
+    nodes: Nodes,
+    tunnels: Tunnels,
+}
+
+impl Follower {
+    async fn take_roster(&mut self, roster: &Roster) {
+        let nodes = nodes_on(roster);
+        for (id, (_, node)) in &nodes {
+            if !self.nodes.contains_key(id) {
+                info!(node = node.name, region = node.region, "node on the roster");
+            }
+        }
+        for (id, (_, node)) in &self.nodes {
+            if !nodes.contains_key(id) {
+                info!(node = node.name, "node off the roster");
+            }
+        }
+        self.nodes = nodes;
+        self.metrics.peers.set(i64::try_from(self.nodes.len()).unwrap_or(i64::MAX));
+        // Lanes first: a node that is off the roster is out even if the interface is slow.
+        self.server.set_nodes(self.nodes.values().map(|(_, node)| node.clone()).collect());
+        let peers = self.nodes.values().map(|(key, _)| PeerConfig::new(*key)).collect();
+        if let Err(error) = self.underlay.set_peers(peers).await {
+            let error = chain(&error);
+            warn!(error, "the tunnel's interface does not take its peers");
+        }
+    }
+
+    /// Draws up what the gateway is told of the tunnels.
+    async fn look(&mut self) {
+        let states = match self.underlay.peers().await {
+            Ok(states) => states,
+            Err(error) => {
+                let error = chain(&error);
+                warn!(error, "the tunnel's interface does not tell of its peers");
+                return;
+            }
+        };
+        let trunks = self.server.states();
+        let reports = self.nodes.iter().map(|(member_id, (key, _))| {
+            let state = states.iter().find(|state| state.public_key == *key);
+            let trunk = trunks.iter().find(|trunk| &trunk.member_id == member_id);
+            report(member_id, state, trunk)
+        });
+        *self.tunnels.lock() = reports.collect();
+    }
+}
+
+fn report(member_id: &str, state: Option<&PeerState>, trunk: Option<&TrunkState>) -> TunnelReport {
+    let rtt = trunk.and_then(|trunk| trunk.rtt).or_else(|| state.and_then(|state| state.rtt));
+    let handshake_age = state.and_then(|state| state.handshake_age);
+    TunnelReport {
+        member_id: member_id.to_owned(),
+        rtt_us: rtt.and_then(|rtt| u32::try_from(rtt.as_micros()).ok()).unwrap_or(0),
+        loss_ppm: trunk.map_or(0, |trunk| trunk.loss_ppm),
+        handshake_age_ms: handshake_age
+            .and_then(|age| u64::try_from(age.as_millis()).ok())
+            .unwrap_or(u64::MAX),
+        trunk_up: trunk.is_some_and(|trunk| trunk.lanes_up > 0),
+    }
+}
+
+/// A core has no tunnels with cores.
+fn nodes_on(roster: &Roster) -> Nodes {
+    let mut nodes = BTreeMap::new();
+    for peer in roster.peers.iter().filter(|peer| peer.role() == Role::Node) {
+        let Ok(key) = <[u8; 32]>::try_from(&*peer.wireguard_public_key) else {
+            warn!(node = peer.name, "the roster has a node without a WireGuard key");
+            continue;
+        };
+        let key = PublicKey::from(key);
+        let node = NodeIdentity {
+            member_id: peer.member_id.clone(),
+            name: peer.name.clone(),
+            region: peer.region.clone(),
+            address: key.address(),
+        };
+        nodes.insert(peer.member_id.clone(), (key, node));
+    }
+    nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use antipode_proto::registry::v1::Peer;
+
+    use super::*;
+
+    #[test]
+    fn only_nodes_with_keys_become_peers() {
+        let peer = |id: &str, role: Role, key: &'static [u8]| Peer {
+            member_id: id.to_owned(),
+            name: id.to_owned(),
+            role: role.into(),
+            wireguard_public_key: key.into(),
+            ..Peer::default()
+        };
+        let roster = Roster {
+            peers: vec![
+                peer("sg", Role::Node, &[7; 32]),
+                peer("core-2", Role::Core, &[8; 32]),
+                peer("broken", Role::Node, &[9; 31]),
+            ],
+        };
+        let nodes = nodes_on(&roster);
+        assert_eq!(nodes.keys().collect::<Vec<_>>(), ["sg"]);
+        assert_eq!(nodes["sg"].1.address, PublicKey::from([7; 32]).address());
+    }
+}

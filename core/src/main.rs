@@ -1,0 +1,26 @@
+//! The core. This file only wires: settings in, exit code out.
+
+use std::process::ExitCode;
+
+use antipode_core::app::App;
+use antipode_core::config::Config;
+use antipode_runtime::program::{self, Program};
+use clap::Parser;
+
+/// glibc keeps what sessions have freed; mimalloc gives it back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Ends the trunks of all nodes and hands each session to a backend.
+#[derive(Debug, Parser)]
+#[command(name = "antipode-core", version)]
+struct Args {
+    #[command(flatten)]
+    program: program::Args,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let core = Program { name: "core", version: env!("CARGO_PKG_VERSION") };
+    core.run(&args.program, async |config: Config, shutdown| App::start(config, shutdown).await)
+}
