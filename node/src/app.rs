@@ -1,7 +1,7 @@
 //! The node put together: what is bound, joined and started, in which order.
 //!
-//! Ports are bound before the join, so that a port in use costs no join token; clients are let in when
-//! the trunks are on their way.
+//! Ports are bound before the join, so that a port in use costs no join token; clients are let in
+//! when the trunks are on their way.
 
 mod report;
 mod roster;
@@ -231,5 +231,42 @@ fn introduction(config: &Config) -> Introduction {
         public_urls: member.public_urls.clone(),
         sessions_max: config.session.sessions_max,
         ..Introduction::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use antipode_runtime::telemetry::chain;
+
+    use super::*;
+
+    /// Everything that can be told without a gateway is told before one is asked.
+    #[tokio::test]
+    async fn what_keeps_a_node_from_starting_is_told() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let told = refused(&dir, &address.to_string(), "").await;
+        assert!(told.contains("`listen.address`") && told.contains(&address.to_string()), "{told}");
+
+        let certificate = "[[certificate]]\nchain_file = \"/none.pem\"\nkey_file = \"/none.key\"";
+        let told = refused(&dir, "127.0.0.1:0", certificate).await;
+        assert!(told.contains("/none.pem") && told.contains("[[certificate]]"), "{told}");
+
+        let told = refused(&dir, "127.0.0.1:0", "").await;
+        assert!(told.contains("token"), "{told}");
+    }
+
+    async fn refused(dir: &tempfile::TempDir, listen: &str, more: &str) -> String {
+        let state_dir = dir.path().display();
+        let text = format!(
+            "listen = [{{ address = \"{listen}\" }}]\nmember = {{ state_dir = \"{state_dir}\", \
+             name = \"a\", region = \"b\" }}\n{more}"
+        );
+        let config: Config = toml::from_str(&text).unwrap();
+        let shutdown = Shutdown::default();
+        let error = App::start(config, shutdown.clone()).await.unwrap_err();
+        shutdown.stop_now();
+        chain(&error)
     }
 }

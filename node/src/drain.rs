@@ -1,5 +1,5 @@
-//! Leaving politely: sessions are told to go one after another, so that they don't all come back to the
-//! next node in the same moment.
+//! Leaving politely: sessions are told to go one after another, so that they don't all come back to
+//! the next node in the same moment.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +13,8 @@ pub struct DrainPlan {
 }
 
 impl DrainPlan {
-    /// Spreads `sessions` over the first three quarters of `grace`: the last ones need time to close.
+    /// Spreads `sessions` over the first three quarters of `grace`: the last ones need time to
+    /// close.
     #[must_use]
     pub fn new(sessions: u32, grace: Duration) -> Self {
         Self { sessions, spread: grace * 3 / 4 }

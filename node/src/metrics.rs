@@ -1,8 +1,8 @@
 //! Every metric the node exports, in one place.
 //!
 //! Names are `antipode_node_<noun>_<unit>`; base units; counters get `_total` from the encoder.
-//! Label values come from closed sets: never a session, a client address or a name that a client chose.
-//! `sessions_opened − sessions_closed = sessions`, for each kind.
+//! Label values come from closed sets: never a session, a client address or a name that a client
+//! chose. `sessions_opened − sessions_closed = sessions`, for each kind.
 
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;

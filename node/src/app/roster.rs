@@ -1,4 +1,5 @@
-//! From the gateway's roster to tunnels and trunks: where each core is, and which of its addresses works.
+//! From the gateway's roster to tunnels and trunks: where each core is, and which of its addresses
+//! works.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,8 +20,8 @@ use crate::config::{Carrier, Config};
 
 /// How often the tunnels are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// A core that says nothing for so long is looked for at its next address: longer than WireGuard's own
-/// attempts (5 s each) and the tunnel's watchdog need.
+/// A core that says nothing for so long is looked for at its next address: longer than WireGuard's
+/// own attempts (5 s each) and the tunnel's watchdog need.
 const LOST_AFTER: Duration = Duration::from_secs(25);
 /// Keeps NAT's view of the tunnel alive, and shows a dead core: WireGuard's own figure is 25 s, too
 /// long for that.

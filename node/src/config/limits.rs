@@ -8,8 +8,8 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct FrontLimits {
-    /// Open sockets of clients, with a session or without. Most machines give a process about as many
-    /// files by default as this.
+    /// Open sockets of clients, with a session or without. Most machines give a process about as
+    /// many files by default as this.
     pub clients_max: u32,
     /// TLS handshakes under way at once; each costs about 0.4 ms of a core.
     pub handshakes_max: u32,
@@ -46,8 +46,8 @@ pub struct SessionLimits {
     pub sessions_max: u32,
     /// Sessions at once from one address (IPv6: one /64); more are answered with 429. 0: no limit.
     pub sessions_per_ip_max: u32,
-    /// Payload of one WebSocket frame from a client; more is a close 1009. Frames pass in chunks, so
-    /// this costs no memory.
+    /// Payload of one WebSocket frame from a client; more is a close 1009. Frames pass in chunks,
+    /// so this costs no memory.
     pub frame_bytes_max: u64,
     /// Body of one HTTP request; more is answered with 413. 0: no limit.
     pub http_body_bytes_max: u64,

@@ -35,8 +35,8 @@ pub struct Config {
     pub member: Membership,
     /// The WireGuard tunnel.
     pub tunnel: Tunnel,
-    /// Where this node reaches a core's tunnel, by the core's name, whatever the gateway says: over a
-    /// private path, or around a NAT that doesn't lead back inside.
+    /// Where this node reaches a core's tunnel, by the core's name, whatever the gateway says: over
+    /// a private path, or around a NAT that doesn't lead back inside.
     pub core_endpoints: BTreeMap<Label, String>,
     /// What runs in the tunnel.
     pub trunk: Trunk,
@@ -163,7 +163,8 @@ pub enum Upgrade {
     AfterBackend,
     /// At once, which saves a round trip to the core; extensions and cookies are lost.
     Early {
-        /// The subprotocols that the backend speaks; the client's first choice among them is agreed.
+        /// The subprotocols that the backend speaks; the client's first choice among them is
+        /// agreed.
         subprotocols: Vec<HeaderValue>,
     },
 }

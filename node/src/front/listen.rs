@@ -92,8 +92,8 @@ impl Listener {
         }
     }
 
-    /// Gives the client its task: in clear text at once, in TLS after the handshake's own task, so that
-    /// the handshake's large future is freed.
+    /// Gives the client its task: in clear text at once, in TLS after the handshake's own task, so
+    /// that the handshake's large future is freed.
     fn greet(&self, front: &Arc<Front>, gates: &Arc<Gates>, tcp: TcpStream, arrived: Arrived) {
         // A message is one write: it must not wait for the acknowledgement of the one before.
         tcp.set_nodelay(true).ok();

@@ -1,4 +1,5 @@
-//! What a request asks for: a WebSocket, an exchange, the node itself, or nothing that can be given.
+//! What a request asks for: a WebSocket, an exchange, the node itself, or nothing that can be
+//! given.
 
 use antipode_websocket::handshake;
 use http::header::CONNECTION;

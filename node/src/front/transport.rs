@@ -48,8 +48,8 @@ impl Transport {
         self.stalled = None;
     }
 
-    /// Makes the kernel send a reset in place of an orderly end when the socket is dropped, so that what
-    /// was sent can't pass for the whole.
+    /// Makes the kernel send a reset in place of an orderly end when the socket is dropped, so that
+    /// what was sent can't pass for the whole.
     pub fn abort_on_drop(&self) {
         let tcp = match &self.socket {
             Socket::Plain(tcp) => tcp,

@@ -51,8 +51,8 @@ const CHAIN_MAX: usize = 32;
 
 /// Replaces every claim about the client's address by what this node can vouch for.
 ///
-/// From an untrusted peer all such fields are dropped. From a trusted proxy the chain is kept from the
-/// rightmost untrusted address on: what stands left of it was written by the client itself.
+/// From an untrusted peer all such fields are dropped. From a trusted proxy the chain is kept from
+/// the rightmost untrusted address on: what stands left of it was written by the client itself.
 pub fn rewrite(headers: &mut HeaderMap, arrival: Arrival<'_>, trusted: &TrustedProxies) -> Client {
     let peer = arrival.peer.to_canonical();
     let claims = trusted.contains(peer).then(|| Claims::read(headers));
@@ -75,8 +75,8 @@ pub fn rewrite(headers: &mut HeaderMap, arrival: Arrival<'_>, trusted: &TrustedP
     Client { ip, scheme }
 }
 
-/// Whether a field speaks of the client's address or scheme, in any spelling that a backend may read
-/// as such: CGI-like servers take `X_Forwarded_For` for `X-Forwarded-For`.
+/// Whether a field speaks of the client's address or scheme, in any spelling that a backend may
+/// read as such: CGI-like servers take `X_Forwarded_For` for `X-Forwarded-For`.
 pub(super) fn is_claim(name: &HeaderName) -> bool {
     let name = name.as_str().replace('_', "-");
     let known = ["forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"];

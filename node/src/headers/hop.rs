@@ -6,9 +6,11 @@ use super::{drop_fields, forwarded};
 
 /// Fields of one hop, whether or not `Connection` names them.
 ///
-/// `Connection`, `Keep-Alive`, `Proxy-Connection`, `TE`, `Transfer-Encoding` and `Upgrade` are named by
-/// [RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1); the `Proxy-*` fields speak
-/// to the proxy next to the client ([§11.7](https://www.rfc-editor.org/rfc/rfc9110#section-11.7)).
+/// `Connection`, `Keep-Alive`, `Proxy-Connection`, `TE`, `Transfer-Encoding` and `Upgrade` are
+/// named by
+/// [RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1); the `Proxy-*` fields
+/// speak to the proxy next to the client
+/// ([§11.7](https://www.rfc-editor.org/rfc/rfc9110#section-11.7)).
 const OF_ONE_HOP: [&str; 9] = [
     "connection",
     "keep-alive",
@@ -23,8 +25,8 @@ const OF_ONE_HOP: [&str; 9] = [
 
 /// Takes off every field that must not be forwarded.
 ///
-/// `TE: trailers` is put back, since trailers are carried to the far end. A `Content-Length` beside a
-/// `Transfer-Encoding` is dropped with it (RFC 9112 section 6.3).
+/// `TE: trailers` is put back, since trailers are carried to the far end. A `Content-Length` beside
+/// a `Transfer-Encoding` is dropped with it (RFC 9112 section 6.3).
 pub fn strip(headers: &mut HeaderMap) {
     let named = named_by_connection(headers);
     let trailers = accepts_trailers(headers);
@@ -39,8 +41,8 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// The fields that `Connection` lists, but for those that a client has no say in: `Content-Length`, which
-/// frames the message, and what proxies say of the client.
+/// The fields that `Connection` lists, but for those that a client has no say in: `Content-Length`,
+/// which frames the message, and what proxies say of the client.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     tokens(headers, http::header::CONNECTION)
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())

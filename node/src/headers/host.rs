@@ -17,7 +17,8 @@ pub enum HostError {
     Invalid,
 }
 
-/// The host and port that the request is for: the target's own, if it is in absolute form, else `Host`.
+/// The host and port that the request is for: the target's own, if it is in absolute form, else
+/// `Host`.
 ///
 /// # Errors
 ///

@@ -11,7 +11,8 @@ use antipode_proto::trunk::v1::Header;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// Takes off what `is_dropped` names and keeps the order of the rest, which `HeaderMap::remove` does not.
+/// Takes off what `is_dropped` names and keeps the order of the rest, which `HeaderMap::remove`
+/// does not.
 pub fn drop_fields(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool) {
     if !headers.keys().any(&is_dropped) {
         return;
@@ -39,8 +40,8 @@ pub fn to_wire(headers: &HeaderMap) -> Vec<Header> {
         .collect()
 }
 
-/// The headers of the far end as hyper wants them. A name or value that HTTP can't carry is left out:
-/// the core checked them, so this is only our guard against splitting a response.
+/// The headers of the far end as hyper wants them. A name or value that HTTP can't carry is left
+/// out: the core checked them, so this is only our guard against splitting a response.
 #[must_use]
 pub fn from_wire(fields: Vec<Header>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(fields.len());

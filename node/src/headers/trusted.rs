@@ -15,7 +15,8 @@ impl TrustedProxies {
         Self(ranges)
     }
 
-    /// Whether `ip` is one of the operator's own proxies; an IPv4-mapped address counts as the IPv4 one.
+    /// Whether `ip` is one of the operator's own proxies; an IPv4-mapped address counts as the IPv4
+    /// one.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();

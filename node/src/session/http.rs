@@ -1,5 +1,5 @@
-//! An HTTP exchange: the request's body goes up, the response's comes down, each at the pace of whoever
-//! takes it.
+//! An HTTP exchange: the request's body goes up, the response's comes down, each at the pace of
+//! whoever takes it.
 
 use std::future::Future;
 use std::pin::pin;
@@ -25,8 +25,8 @@ use crate::headers::{from_wire, hop, to_wire};
 /// How long the far end may take to end an exchange whose response is whole.
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// The response did not come to its end: the client's socket must be cut, so that it can't take what it
-/// has for the whole.
+/// The response did not come to its end: the client's socket must be cut, so that it can't take
+/// what it has for the whole.
 #[derive(Debug, thiserror::Error)]
 #[error("the response broke off: {reason}")]
 pub struct Broken {
@@ -168,7 +168,8 @@ fn farewell(exchange: Arc<Exchange>) {
     });
 }
 
-/// A response's body on its way to the client. A chunk is acknowledged when hyper asks for the next one.
+/// A response's body on its way to the client. A chunk is acknowledged when hyper asks for the next
+/// one.
 #[derive(Debug)]
 pub struct Download {
     /// Until the end.

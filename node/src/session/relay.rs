@@ -26,8 +26,8 @@ use stage::Stage;
 /// Most payload bytes in one chunk of a frame.
 pub(crate) use antipode_proto::body::CHUNK_BYTES_MAX;
 
-/// Pongs are written at once while less than this waits for the client; beyond, only the answer to the
-/// last ping is kept (RFC 6455 section 5.5.3 allows it), so a burst of pings can't fill memory.
+/// Pongs are written at once while less than this waits for the client; beyond, only the answer to
+/// the last ping is kept (RFC 6455 section 5.5.3 allows it), so a burst of pings can't fill memory.
 const PONG_ROOM_BYTES: usize = 4 * 1024;
 
 /// Whether the upgrade was answered before the backend answered it.

@@ -100,8 +100,8 @@ enum Woken {
 }
 
 impl Driver {
-    /// Runs until nothing is left to do at the client's socket. An error means that the session is over
-    /// at the far end too.
+    /// Runs until nothing is left to do at the client's socket. An error means that the session is
+    /// over at the far end too.
     async fn drive(&mut self) -> Result<(), Ended> {
         let front = Arc::clone(&self.front);
         let mut draining = pin!(front.shutdown.draining());

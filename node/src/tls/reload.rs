@@ -12,7 +12,8 @@ use super::certificate::Certificate;
 use super::{Certificates, Table};
 use crate::metrics::{Metrics, ReloadOutcome};
 
-/// How often the files are looked at: ACME clients renew weeks ahead, a person who tests waits seconds.
+/// How often the files are looked at: ACME clients renew weeks ahead, a person who tests waits
+/// seconds.
 const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 
 /// What tells a file from its successor.

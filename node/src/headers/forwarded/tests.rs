@@ -101,8 +101,8 @@ fn a_trusted_proxy_is_believed_up_to_the_client() {
 }
 
 proptest! {
-    /// Whatever header an untrusted client sends, in whatever number, what reaches the backend about
-    /// its address is the socket's address alone.
+    /// Whatever header an untrusted client sends, in whatever number, what reaches the backend
+    /// about its address is the socket's address alone.
     #[test]
     fn a_client_never_forges(
         lines in prop::collection::vec((claim_name(), "[ -~]{0,40}"), 0..8),
@@ -125,8 +125,8 @@ proptest! {
         prop_assert_eq!(headers.len(), 4, "nothing else that speaks of the client is left");
     }
 
-    /// Behind a trusted proxy that appends what it saw, the client can write anything into the field and
-    /// still comes out as the address that the proxy saw.
+    /// Behind a trusted proxy that appends what it saw, the client can write anything into the
+    /// field and still comes out as the address that the proxy saw.
     #[test]
     fn a_client_behind_a_proxy_never_forges(written in "[ -~]{0,60}", seen in any::<[u8; 4]>()) {
         let seen = IpAddr::from(seen);

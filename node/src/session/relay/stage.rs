@@ -188,8 +188,8 @@ impl Relay {
         self.book(before, now);
     }
 
-    /// Whether our side of the socket should be shut now: the client was told, and is read off until
-    /// it has gone.
+    /// Whether our side of the socket should be shut now: the client was told, and is read off
+    /// until it has gone.
     pub(crate) fn wants_shutdown(&self) -> bool {
         match &self.stage {
             Stage::Closing(closing) => {
