@@ -19,6 +19,8 @@ pub const EXIT_CONFIG: u8 = 78;
 
 /// The arguments that every program takes; flatten them into its own.
 #[derive(Clone, Debug, clap::Args)]
+// A group is named for its struct, and a program may call its own arguments Args too.
+#[group(skip)]
 pub struct Args {
     /// The configuration file [default: /etc/antipode/PROGRAM.toml].
     #[arg(long, env = "ANTIPODE_CONFIG", value_name = "FILE", global = true)]
