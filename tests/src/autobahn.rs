@@ -107,7 +107,7 @@ impl Run {
     /// # Errors
     ///
     /// If it takes longer than `limit`, or left no report.
-    pub fn finish(mut self, limit: std::time::Duration) -> anyhow::Result<Outcomes> {
+    pub fn finish(self, limit: std::time::Duration) -> anyhow::Result<Outcomes> {
         self.process.wait(limit)?;
         let index = std::fs::read(&self.index)
             .with_context(|| format!("no report:\n{}", self.process.printed()))?;

@@ -11,7 +11,8 @@ use anyhow::{Context, bail};
 #[derive(Debug)]
 pub struct Process {
     name: String,
-    child: Child,
+    id: u32,
+    child: Mutex<Child>,
     output: Arc<Output>,
 }
 
@@ -38,13 +39,13 @@ impl Process {
         let output = Arc::new(Output::default());
         keep_lines(child.stdout.take().context("standard output is piped")?, &output);
         keep_lines(child.stderr.take().context("standard error is piped")?, &output);
-        Ok(Self { name: name.to_owned(), child, output })
+        Ok(Self { name: name.to_owned(), id: child.id(), child: Mutex::new(child), output })
     }
 
     /// The operating system's id.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.id
     }
 
     /// The first line with `part` in it, printed already or within `limit`.
@@ -85,9 +86,19 @@ impl Process {
     /// # Errors
     ///
     /// If it still runs after `limit`.
-    pub fn terminate(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
+    pub fn terminate(&self, limit: Duration) -> anyhow::Result<ExitStatus> {
         Command::new("kill").args(["-TERM", &self.id().to_string()]).status()?;
         self.wait(limit)
+    }
+
+    /// How it ended; none while it runs.
+    ///
+    /// # Panics
+    ///
+    /// If another user of the process did.
+    #[must_use]
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.child().try_wait().ok().flatten()
     }
 
     /// Waits for its end.
@@ -95,11 +106,11 @@ impl Process {
     /// # Errors
     ///
     /// If it still runs after `limit`.
-    pub fn wait(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
+    pub fn wait(&self, limit: Duration) -> anyhow::Result<ExitStatus> {
         const STEP: Duration = Duration::from_millis(20);
         let mut waited = Duration::ZERO;
         while waited < limit {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.ended() {
                 return Ok(status);
             }
             std::thread::sleep(STEP);
@@ -109,10 +120,15 @@ impl Process {
     }
 
     /// Ends it at once, as a crash would.
-    pub fn kill(&mut self) {
+    pub fn kill(&self) {
         // An error means that it has ended already.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        let mut child = self.child();
+        drop(child.kill());
+        drop(child.wait());
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().expect("nobody panics with this lock")
     }
 
     fn lines(&self) -> MutexGuard<'_, Vec<String>> {

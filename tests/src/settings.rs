@@ -35,14 +35,15 @@ impl Site {
         Self { address, host: None, tunnel: Tunnel::InProcess, carrier: "quic" }
     }
 
-    /// The tables of the file that say so. `port` is WireGuard's where it is ours.
-    fn tables(&self, port: u16) -> String {
+    /// The tables of the file that say so. `port` is WireGuard's where it is ours; `more` belongs to
+    /// `[tunnel]`.
+    fn tables(&self, port: u16, more: &str) -> String {
         let Self { address, carrier, .. } = self;
         let tunnel = match &self.tunnel {
             Tunnel::InProcess => format!("listen = \"{address}:{port}\""),
             Tunnel::Interface(name) => format!("mode = \"host\"\ninterface = \"{name}\""),
         };
-        format!("[tunnel]\n{tunnel}\n\n[trunk]\ncarrier = \"{carrier}\"\n")
+        format!("[tunnel]\n{tunnel}\n{more}\n[trunk]\ncarrier = \"{carrier}\"\n")
     }
 }
 
@@ -103,6 +104,7 @@ listen = "{admin}"
 /// The core's file.
 #[must_use]
 pub fn core(folder: &Path, site: &Site, backend: &str) -> String {
+    let endpoint = SocketAddr::new(site.address, WIREGUARD_PORT);
     format!(
         r#"
 [member]
@@ -110,7 +112,6 @@ state_dir = "{state}"
 join_token_file = "{token}"
 name = "core"
 region = "test"
-endpoints = ["{tunnel}"]
 
 {tables}
 [[backend]]
@@ -121,8 +122,7 @@ listen = "{admin}"
 "#,
         state = folder.join("core").display(),
         token = token_file(folder, "core").display(),
-        tunnel = SocketAddr::new(site.address, WIREGUARD_PORT),
-        tables = site.tables(WIREGUARD_PORT),
+        tables = site.tables(WIREGUARD_PORT, &format!("endpoints = [\"{endpoint}\"]\n")),
         admin = admin(site.address, 1),
     )
 }
@@ -157,7 +157,7 @@ listen = "{admin}"
         key = certificates.key_file.display(),
         state = folder.join(&name).display(),
         token = token_file(folder, &name).display(),
-        tables = site.tables(0),
+        tables = site.tables(0, ""),
         admin = admin(address, 2 + index),
     )
 }

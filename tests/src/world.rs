@@ -257,7 +257,7 @@ pub fn ready(process: &Process, admin: SocketAddr, limit: Duration) -> anyhow::R
         Ok(answer)
     };
     let (mut waited, mut answer) = (Duration::ZERO, String::new());
-    while waited < limit {
+    while waited < limit && process.ended().is_none() {
         answer = ask().unwrap_or_else(|error| error.to_string());
         if answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200") {
             return Ok(());

@@ -43,7 +43,7 @@ fn a_bad_file_names_file_line_and_key() -> anyhow::Result<()> {
         std::fs::write(&file, typo)?;
         let mut command = Command::new(program(&format!("antipode-{name}")));
         command.arg("--config").arg(&file).arg("--check");
-        let mut process = Process::start(name, command)?;
+        let process = Process::start(name, command)?;
         assert_eq!(process.wait(LIMIT)?.code(), Some(EXIT_CONFIG), "{}", process.printed());
         tells(&process.printed(), &["drain_grase", &format!("{name}.toml"), "line"]);
     }
@@ -56,7 +56,7 @@ fn every_example_file_is_good() -> anyhow::Result<()> {
         let file = antipode_tests::repository::root().join(format!("deploy/examples/{name}.toml"));
         let mut command = Command::new(program(&format!("antipode-{name}")));
         command.arg("--config").arg(&file).arg("--check");
-        let mut process = Process::start(name, command)?;
+        let process = Process::start(name, command)?;
         assert_eq!(process.wait(LIMIT)?.code(), Some(0), "{}", process.printed());
     }
     Ok(())
@@ -66,7 +66,7 @@ fn every_example_file_is_good() -> anyhow::Result<()> {
 fn a_missing_file_is_named() -> anyhow::Result<()> {
     let mut command = Command::new(program("antipode-node"));
     command.args(["--config", "/nowhere/node.toml"]);
-    let mut process = Process::start("node", command)?;
+    let process = Process::start("node", command)?;
     assert_eq!(process.wait(LIMIT)?.code(), Some(EXIT_CONFIG));
     tells(&process.printed(), &["/nowhere/node.toml"]);
     Ok(())
@@ -77,7 +77,7 @@ fn a_port_in_use_is_named() -> anyhow::Result<()> {
     let world = gateway_only()?;
     let front = settings::front(world.sites.nodes.address, 0);
     let _taken = TcpListener::bind(front)?;
-    let mut node = world.node(0, "")?;
+    let node = world.node(0, "")?;
     assert_eq!(node.wait(LIMIT)?.code(), Some(EXIT_SOFTWARE), "{}", node.printed());
     tells(&node.printed(), &[&front.to_string(), "in use"]);
     Ok(())
@@ -87,12 +87,12 @@ fn a_port_in_use_is_named() -> anyhow::Result<()> {
 fn a_wrong_token_is_told_what_makes_a_good_one() -> anyhow::Result<()> {
     let world = gateway_only()?;
     let file = world.token("core", "node0")?;
-    let mut node = world.run("node", "node0", &world.node_settings(0))?;
+    let node = world.run("node", "node0", &world.node_settings(0))?;
     assert_eq!(node.wait(LIMIT)?.code(), Some(EXIT_SOFTWARE), "{}", node.printed());
     tells(&node.printed(), &["token create --role node"]);
 
     std::fs::write(&file, "antipode-join-v1.nonsense")?;
-    let mut node = world.run("node", "node0", &world.node_settings(0))?;
+    let node = world.run("node", "node0", &world.node_settings(0))?;
     assert_ne!(node.wait(LIMIT)?.code(), Some(0));
     tells(&node.printed(), &["token"]);
     Ok(())
@@ -106,7 +106,7 @@ fn a_token_serves_once() -> anyhow::Result<()> {
     first.wait_for("join", LIMIT)?;
     ready_or_waiting_for_a_core(&world, &first)?;
     std::fs::copy(token, settings::token_file(world.folder.path(), "node1"))?;
-    let mut second = world.run("node", "node1", &world.node_settings(1))?;
+    let second = world.run("node", "node1", &world.node_settings(1))?;
     assert_eq!(second.wait(LIMIT)?.code(), Some(EXIT_SOFTWARE), "{}", second.printed());
     tells(&second.printed(), &["token create --role node"]);
     Ok(())
@@ -114,7 +114,7 @@ fn a_token_serves_once() -> anyhow::Result<()> {
 
 #[test]
 fn without_a_gateway_a_new_node_says_whom_it_calls() -> anyhow::Result<()> {
-    let mut world = gateway_only()?;
+    let world = gateway_only()?;
     world.token("node", "node0")?;
     world.gateway.kill();
     let node = world.run("node", "node0", &world.node_settings(0))?;
