@@ -4,14 +4,20 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Ports that the kernel hands out for one source address, where it does not say: Linux's default
 /// range of 32768 to 60999.
 const EPHEMERAL_PORTS_DEFAULT: usize = 28_232;
+
+/// An idle session finds out that its backend's machine is gone: after about two minutes with Linux's
+/// default of nine attempts.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 
 /// Takes turns over the operator's source addresses.
 #[derive(Debug)]
@@ -64,6 +70,9 @@ fn bound(source: IpAddr, target: SocketAddr) -> io::Result<TcpSocket> {
 
 fn ready(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
+    let keep_alive =
+        TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER).with_interval(KEEP_ALIVE_EVERY);
+    SockRef::from(&stream).set_tcp_keepalive(&keep_alive)?;
     Ok(stream)
 }
 
@@ -100,6 +109,7 @@ mod tests {
         for _ in 0..4 {
             let stream = sources.connect(target).await.unwrap();
             assert!(stream.nodelay().unwrap());
+            assert!(SockRef::from(&stream).keepalive().unwrap());
             seen.insert(stream.local_addr().unwrap().ip().to_string());
         }
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["127.0.0.2", "127.0.0.3"]);

@@ -11,7 +11,9 @@ use antipode_trunk::{Delivery, Ended, SessionPort};
 use antipode_websocket::handshake::{check_response, deflate_agreed, request_key};
 use antipode_websocket::{Policy, Reader, Side, Writer};
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper::body::Incoming;
@@ -195,6 +197,7 @@ fn request(head: &RequestHead, assigned: &Assigned, key: &str) -> Option<Request
     *request.method_mut() = Method::GET;
     *request.uri_mut() = head.target.parse().ok()?;
     let mut headers = headers::for_backend(head, assigned.backend.host.as_ref())?;
+    headers.remove(CONTENT_LENGTH);
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

@@ -162,6 +162,17 @@ async fn pings_go_to_the_backend_if_configured_and_silence_ends_it() {
     assert_eq!(node.end().await.cause(), Cause::BackendTimeout);
 }
 
+/// A session that idles costs its task: keep it small.
+#[tokio::test]
+async fn the_task_of_a_session_is_small() {
+    let core = Core::new(&[&nobody().await], "");
+    let (_node, incoming) = port_pair(upgrade(&[])).await;
+    let port = Arc::new(incoming.port);
+    let serve = super::super::websocket::carry(&core.bridge, incoming.head, &port);
+    let bytes = size_of_val(&serve);
+    assert!(bytes <= 4096, "{bytes}");
+}
+
 /// The test plays the server: it ends TCP once it has the client's close frame.
 async fn read_to_end_after_close(socket: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
