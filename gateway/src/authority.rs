@@ -66,7 +66,8 @@ pub enum AuthorityError {
     },
     /// One of the two files is there without the other.
     #[error(
-        "{path} is missing beside its other half: restore both from a backup, or remove both and enrol every member again"
+        "{path} is missing beside its other half: restore both from a backup, \
+          or remove both and enrol every member again"
     )]
     Half {
         /// The missing file.
@@ -74,7 +75,8 @@ pub enum AuthorityError {
     },
     /// Key or certificate is broken.
     #[error(
-        "{path} is broken: restore authority.key and authority.crt from a backup, or remove both and enrol every member again"
+        "{path} is broken: restore authority.key and authority.crt from a backup, \
+          or remove both and enrol every member again"
     )]
     Broken {
         /// The file.

@@ -192,7 +192,8 @@ mod tests {
         for line in [
             "antipode_gateway_nodes{state=\"alive\"} 1",
             "antipode_gateway_cores{state=\"dead\"} 2",
-            "antipode_gateway_health_changes_total{from=\"alive\",to=\"suspect\",reason=\"silent\"} 1",
+            "antipode_gateway_health_changes_total\
+             {from=\"alive\",to=\"suspect\",reason=\"silent\"} 1",
             "antipode_gateway_steer_decisions_total{reason=\"nearest\"} 1",
             "antipode_gateway_steer_seconds_count 1",
             "antipode_gateway_steer_located_total{by=\"time_zone\"} 1",

@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /v1/steer?lat&lon&tz&country&max` | candidates, best first; 503 with `Retry-After` if none |
+//! | `GET /v1/steer?lat&lon&tz&country&max` | candidates, best first; 503 if none |
 //! | `GET /v1/nodes` | all nodes, for a map |
 //!
 //! Browsers ask from other origins, so both may be read by any (CORS).

@@ -60,7 +60,8 @@ fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         .collect()
 }
 
-/// The `for` parameter of one element ([RFC 7239 §4](https://www.rfc-editor.org/rfc/rfc7239#section-4)).
+/// The `for` parameter of one element
+/// ([RFC 7239 §4](https://www.rfc-editor.org/rfc/rfc7239#section-4)).
 fn forwarded_for(element: &str) -> Option<&str> {
     element.split(';').find_map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;

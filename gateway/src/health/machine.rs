@@ -102,7 +102,6 @@ impl NodeHealth {
             self.drains = true;
         }
         if self.health == Health::Dead {
-            self.forget_count();
             self.change(Health::Joining, HealthReason::HeardAgain);
         }
         self.judge();

@@ -4,12 +4,14 @@
 //! `None` and sleeps until [`NodeHealth::poll_timeout`].
 //!
 //! ```text
-//!             counted heartbeats            silence, lost stream, no trunk
-//!   Joining ────────────────────▶ Alive ────────────────────────────────▶ Suspect ──silence──▶ Dead
-//!      │                            │ drains            ▲  counted heartbeats │                 │
-//!      │                            ▼                   └─────────────────────┤ (never while    │
-//!      └────────────────────────▶ Draining ──silence, lost stream─────────────┘  it drains)     │
-//!   any state, new lease ──▶ Joining ◀──────────────────heartbeat───────────────────────────────┘
+//! Joining  -- heartbeats in a row ------------------> Alive
+//! Alive    -- silence, lost stream, no trunk -------> Suspect
+//! Suspect  -- more heartbeats in a row -------------> Alive, or Draining if it drains
+//! Suspect  -- silence ------------------------------> Dead
+//! Dead     -- a heartbeat --------------------------> Joining
+//! Joining, Alive -- it drains ----------------------> Draining
+//! Joining, Draining -- silence, lost stream --------> Suspect
+//! any      -- a new lease --------------------------> Joining
 //! ```
 
 mod machine;

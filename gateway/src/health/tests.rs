@@ -69,7 +69,14 @@ fn a_lost_stream_makes_suspect_at_once_and_a_new_lease_begins_anew() {
     let returns = [Lost(1), Wait(300), Introduce(2), Beat(2), Wait(500), Beat(2)];
     check("it comes back", &returns, &again);
     check("its old lease says nothing", &[&returns[..], &[Lost(1), Drain(1)]].concat(), &again);
+    check("a new lease counts anew", &[Introduce(2), Wait(500), Beat(2)], &again_joining());
+    let late = [Wait(500), Beat(1), Wait(500), Beat(1), Lost(1), Wait(500), Beat(1)];
+    check("a late heartbeat does not heal", &late, &lost);
     check("a lower lease does not count", &[Introduce(1), Introduce(0)], &lost[..1]);
+}
+
+fn again_joining() -> [(Health, Health, HealthReason); 2] {
+    [(Joining, Alive, Why::HeartbeatsSteady), (Alive, Joining, Why::Introduced)]
 }
 
 #[test]
@@ -78,6 +85,8 @@ fn one_that_drains_is_never_alive_under_that_lease() {
     let beats = [Wait(500), Beat(1), Wait(500), Beat(1), Wait(500), Beat(1), Wait(500), Beat(1)];
     check("it says so", &[Closing(1)], &drains);
     check("it is told so", &[Drain(1)], &drains);
+    let late = [drains[0], (Alive, Suspect, Why::Silent)];
+    check("a drain behind a late timer", &[Wait(1500), Drain(1)], &late);
     check("it takes it back", &[&[Closing(1)][..], &beats].concat(), &drains);
     let silent = [&drains[..], &[(Draining, Suspect, Why::Silent)]].concat();
     check("silent", &[Drain(1), Wait(1500), Tick], &silent);
@@ -93,6 +102,15 @@ fn no_trunk_keeps_a_member_out() {
     let up = (Joining, Alive, Why::HeartbeatsSteady);
     check("once is an accident", &[Wait(500), Bare(1)], &[up]);
     let out = [up, (Alive, Suspect, Why::NoTrunk)];
+    let apart = [Wait(500), Bare(1), Wait(500), Beat(1), Wait(500), Bare(1)];
+    check("twice, but not in a row", &apart, &[up]);
+    let without = [Introduce(2), Beat(2), Wait(500), Bare(2)];
+    check("one without does not complete a row", &without, &again_joining());
+    let silent = [up, (Alive, Suspect, Why::Silent)];
+    let beats = [Beat(1), Wait(500), Beat(1), Wait(500), Beat(1), Wait(500)];
+    let mixed =
+        [&[Wait(1600), Tick][..], &beats, &[Bare(1), Wait(500), Bare(1), Wait(500), Beat(1)]];
+    check("nor heal a Suspect", &mixed.concat(), &silent);
     check("twice is not", &[Wait(500), Bare(1), Wait(500), Bare(1)], &out);
     let mut health = NodeHealth::new(Thresholds::default(), origin());
     let mut now = origin();
@@ -100,11 +118,14 @@ fn no_trunk_keeps_a_member_out() {
         apply(&mut health, &mut now, step);
     }
     assert_eq!((health.health(), health.reason()), (Joining, Why::NoTrunk), "not Suspect: not yet");
+    apply(&mut health, &mut now, Introduce(2));
+    apply(&mut health, &mut now, Bare(2));
+    assert_eq!(health.reason(), Why::Introduced, "a new lease counts anew");
 }
 
 #[test]
 fn the_dead_join_again_when_heard() {
-    let story = [Wait(3000), Tick, Beat(1), Wait(500), Beat(1), Wait(500), Beat(1)];
+    let story = [Wait(3000), Tick, Beat(1), Wait(500), Beat(1)];
     let changes = [
         (Joining, Alive, Why::HeartbeatsSteady),
         (Alive, Suspect, Why::Silent),

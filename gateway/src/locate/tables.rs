@@ -1,4 +1,5 @@
-//! The built-in tables: IANA time zones and countries, each with a place. `data/make.py` makes them.
+//! The built-in tables: IANA time zones and countries, each with a place.
+//! `data/make.py` makes them.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

@@ -73,6 +73,10 @@ fn one_that_accepts_nothing_is_never_named() {
     let decision = steer(Policy::default(), &snapshot, question(Some(origin())));
     assert!(decision.candidates.is_empty());
     assert_eq!(decision.reason, Reason::None);
+    let fra = &mut self::snapshot(&[("fra", Alive, 5., 0)]).nodes;
+    snapshot.nodes.append(fra);
+    let decision = steer(Policy::default(), &snapshot, question(Some(origin())));
+    assert_eq!((names(&decision), decision.reason), (vec!["fra".into()], Reason::Nearest));
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub enum EnrolError {
     },
     /// Another member has the name.
     #[error(
-        "name {name:?} belongs to a member of this gateway: take another name, or run `antipode-gateway remove {name}` first"
+        "name {name:?} belongs to a member of this gateway: take another name, \
+          or run `antipode-gateway remove {name}` first"
     )]
     Name {
         /// The name.
@@ -35,7 +36,8 @@ pub enum EnrolError {
     },
     /// Another member has the key.
     #[error(
-        "WireGuard key belongs to member {name:?}: members must not share keys; make a new one (remove wireguard.key from the state directory)"
+        "WireGuard key belongs to member {name:?}: members must not share keys; \
+         make a new one (remove wireguard.key from the state directory)"
     )]
     Key {
         /// Whose key it is.

@@ -210,20 +210,17 @@ pub(crate) fn heartbeat() -> wire::Heartbeat {
 }
 
 /// Waits until `truth`, for at most `limit`; tells how long it took.
-#[track_caller]
-pub(crate) fn eventually(
+pub(crate) async fn eventually(
     what: &'static str,
     limit: Duration,
     mut truth: impl FnMut() -> bool,
-) -> impl Future<Output = Duration> {
-    async move {
-        let started = clock::now();
-        while !truth() {
-            assert!(started.elapsed() < limit, "not in {limit:?}: {what}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        started.elapsed()
+) -> Duration {
+    let started = clock::now();
+    while !truth() {
+        assert!(started.elapsed() < limit, "not in {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    started.elapsed()
 }
 
 /// A gRPC channel over one stream.

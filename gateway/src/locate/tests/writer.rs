@@ -1,4 +1,5 @@
-//! Writes small mmdb files, after the [format](https://maxmind.github.io/MaxMind-DB/): a binary tree
+//! Writes small mmdb files, after the [format](https://maxmind.github.io/MaxMind-DB/): a
+//! binary tree
 //! of 24-bit records over IPv6, a section of values, and metadata.
 
 use std::net::Ipv4Addr;
