@@ -1,4 +1,5 @@
-//! The core's settings, valid by construction: [`Config`]'s `Deserialize` is the only way to get one.
+//! The core's settings, valid by construction: [`Config`]'s `Deserialize` is the only way to get
+//! one.
 //!
 //! The file as written is `File`; what it means is [`Config`]. Every key with its default stands in
 //! `deploy/examples/core.toml`.

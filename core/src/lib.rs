@@ -8,7 +8,8 @@
 //! | `backend` | the user's servers: sockets to them, their health, which one takes a session |
 //! | [`metrics`] | every series the core exports |
 //!
-//! **Invariant:** nothing here holds a message or a body; a direction that can't go on stops reading.
+//! **Invariant:** nothing here holds a message or a body; a direction that can't go on stops
+//! reading.
 
 pub mod app;
 pub(crate) mod backend;

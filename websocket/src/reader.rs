@@ -125,8 +125,8 @@ impl Reader {
         }
     }
 
-    /// Takes bytes off the front of `input` and returns the next event, or `None` once more input is
-    /// needed; `input` is empty then.
+    /// Takes bytes off the front of `input` and returns the next event, or `None` once more input
+    /// is needed; `input` is empty then.
     ///
     /// # Errors
     /// What the peer did against RFC 6455 or the policy; the same again on each later call.

@@ -53,9 +53,9 @@ proptest! {
         }
     }
 
-    /// tungstenite reads the same messages from the same bytes and refuses the same input. It looks at
-    /// a frame once it is whole, so what we refuse early is filled up for it. It takes lengths that
-    /// are not in their shortest form, which RFC 6455 section 5.2 forbids.
+    /// tungstenite reads the same messages from the same bytes and refuses the same input. It
+    /// looks at a frame once it is whole, so what we refuse early is filled up for it. It takes
+    /// lengths that are not in their shortest form, which RFC 6455 section 5.2 forbids.
     #[test]
     fn tungstenite_agrees(bytes in near_frames(), client in any::<bool>()) {
         let (side, role) =

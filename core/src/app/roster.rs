@@ -21,8 +21,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The state of the tunnels, as last seen.
 pub(super) type Tunnels = Arc<Mutex<Vec<TunnelReport>>>;
 
-/// Follows the roster for as long as the program lives. A node that leaves it loses its tunnel and its
-/// lanes at once.
+/// Follows the roster for as long as the program lives. A node that leaves it loses its tunnel and
+/// its lanes at once.
 pub(super) fn follow(
     member: &Member,
     underlay: &Underlay,

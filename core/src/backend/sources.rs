@@ -14,8 +14,8 @@ use tokio::net::{TcpSocket, TcpStream};
 /// range of 32768 to 60999.
 const EPHEMERAL_PORTS_DEFAULT: usize = 28_232;
 
-/// An idle session finds out that its backend's machine is gone: after about two minutes with Linux's
-/// default of nine attempts.
+/// An idle session finds out that its backend's machine is gone: after about two minutes with
+/// Linux's default of nine attempts.
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 

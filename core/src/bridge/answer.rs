@@ -1,5 +1,5 @@
-//! Answers that the core makes where no backend's answer is to be had. `antipode-error` says that it
-//! was us, and why.
+//! Answers that the core makes where no backend's answer is to be had. `antipode-error` says that
+//! it was us, and why.
 
 use antipode_proto::body::Body;
 use antipode_proto::trunk::v1::{Cause, Chunk, End, Header, RequestHead, ResponseHead};
@@ -85,7 +85,8 @@ impl Answer {
         }
     }
 
-    /// Sends the whole answer. A client that has its upgrade already gets a close instead of a text.
+    /// Sends the whole answer. A client that has its upgrade already gets a close instead of a
+    /// text.
     pub(crate) fn send(self, head: &RequestHead, port: &SessionPort) -> Result<(), Ended> {
         let text = self.text();
         let mut headers = vec![

@@ -128,8 +128,8 @@ impl Upload {
         }
     }
 
-    /// Gives hyper one piece and waits until it has taken it. If it wants none, the piece is dropped:
-    /// a backend may answer before it has read everything.
+    /// Gives hyper one piece and waits until it has taken it. If it wants none, the piece is
+    /// dropped: a backend may answer before it has read everything.
     async fn push(&self, frame: Frame<Bytes>, seq: Seq, pieces: &mpsc::Sender<Piece>) {
         if pieces.send(frame).await.is_ok() {
             let _ = pieces.reserve().await;
@@ -174,8 +174,8 @@ fn is_empty_body(first: &Segment) -> bool {
 pub(crate) struct UploadBody {
     pieces: Arc<Mutex<mpsc::Receiver<Piece>>>,
     is_empty: bool,
-    /// Nothing follows the pieces; without it their end is a break, and hyper must not take the body
-    /// for whole.
+    /// Nothing follows the pieces; without it their end is a break, and hyper must not take the
+    /// body for whole.
     is_whole: Arc<AtomicBool>,
 }
 

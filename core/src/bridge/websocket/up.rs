@@ -1,4 +1,5 @@
-//! From the client to the backend: chunks in, masked frames out, with pongs and pings between frames.
+//! From the client to the backend: chunks in, masked frames out, with pongs and pings between
+//! frames.
 
 use std::time::Duration;
 
@@ -213,8 +214,8 @@ fn closes(cause: Cause) -> bool {
     cause != Cause::ClientLost
 }
 
-/// What the backend is told where the client gave no code. `None`: a close frame without one, as the
-/// client's own was.
+/// What the backend is told where the client gave no code. `None`: a close frame without one, as
+/// the client's own was.
 pub(super) fn code_for(cause: Cause) -> Option<u16> {
     match cause {
         Cause::ClientClosed => None,
