@@ -1,7 +1,7 @@
 //! How fast one QUIC stream goes through two tunnels on loopback, beside the same without tunnels.
 //!
-//! `cargo run --release -p antipode-tunnel --example bulk [MEGABYTES]` prints one JSON line a case. Both
-//! ends run in this process, on one thread or on two; compare rows of one run only.
+//! `cargo run --release -p antipode-tunnel --example bulk [MEGABYTES]` prints one JSON line a case.
+//! Both ends run in this process, on one thread or on two; compare rows of one run only.
 
 #![allow(clippy::print_stdout, reason = "a measurement prints its figures")]
 
@@ -38,7 +38,8 @@ fn main() -> Result<(), Failure> {
             let size = f64::from(megabytes);
             println!(
                 "{{\"carrier\":\"{carrier:?}\",\"threads\":{threads},\"megabytes\":{megabytes},\
-                 \"megabytes_per_second\":{:.0},\"cpu_ns_per_byte\":{:.2},\"lost_packets\":{lost}}}",
+                 \"megabytes_per_second\":{:.0},\"cpu_ns_per_byte\":{:.2},\
+                 \"lost_packets\":{lost}}}",
                 size / seconds,
                 cpu * 1e3 / size,
             );

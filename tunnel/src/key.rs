@@ -20,8 +20,8 @@ pub const TRUNK_PORT: u16 = 4433;
 /// Every tunnel address lies in this /48: `fd` and the five letters `Antip`.
 ///
 /// [RFC 4193 §3.2](https://www.rfc-editor.org/rfc/rfc4193#section-3.2) asks for a random global
-/// id, so that two networks that merge don't clash; ours is fixed, because the 80 bits that follow come
-/// from a key and don't clash whoever assigns them.
+/// id, so that two networks that merge don't clash; ours is fixed, because the 80 bits that follow
+/// come from a key and don't clash whoever assigns them.
 pub const TUNNEL_PREFIX: [u8; 6] = [0xfd, b'A', b'n', b't', b'i', b'p'];
 
 /// Separates this use of BLAKE2s over a public key from WireGuard's own.

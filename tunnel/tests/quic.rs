@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use antipode_tunnel::metrics::{Direction, DropReason, HandshakeOutcome};
 use antipode_tunnel::{
-    Metrics, PeerConfig, PrivateKey, SocketError, TRUNK_PORT, Tasks, TrunkTuning, Tunnel,
-    TunnelConfig, transport_config,
+    Metrics, PeerConfig, PrivateKey, SocketError, TRUNK_PORT, Tasks, Tunnel, TunnelConfig,
 };
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+
+mod certified;
+
+use certified::Certified;
 
 /// A tunnel on a free loopback port, and what a test asks of it.
 struct Host {
@@ -54,42 +55,6 @@ fn endpoint(tunnel: &Tunnel, port: u16, certified: &Certified) -> Endpoint {
         Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime)).unwrap();
     endpoint.set_default_client_config(certified.client());
     endpoint
-}
-
-struct Certified(rcgen::CertifiedKey<rcgen::KeyPair>);
-
-impl Certified {
-    fn new() -> Self {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        Self(rcgen::generate_simple_self_signed(vec!["core".into()]).unwrap())
-    }
-
-    fn certificate(&self) -> CertificateDer<'static> {
-        self.0.cert.der().clone()
-    }
-
-    fn server(&self) -> quinn::ServerConfig {
-        let key = PrivatePkcs8KeyDer::from(self.0.signing_key.serialize_der());
-        let tls = rustls::ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![self.certificate()], key.into())
-            .unwrap();
-        let tls = QuicServerConfig::try_from(tls).unwrap();
-        let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-        config.transport_config(Arc::new(transport_config(TrunkTuning::default())));
-        config
-    }
-
-    fn client(&self) -> quinn::ClientConfig {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.certificate()).unwrap();
-        let tls =
-            rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let tls = QuicClientConfig::try_from(tls).unwrap();
-        let mut config = quinn::ClientConfig::new(Arc::new(tls));
-        config.transport_config(Arc::new(transport_config(TrunkTuning::default())));
-        config
-    }
 }
 
 fn trunk_of(host: &Host) -> SocketAddr {
