@@ -126,6 +126,24 @@ async fn a_client_that_leaves_aborts_the_request() {
 }
 
 #[tokio::test]
+async fn an_answer_before_the_whole_request_does_not_make_it_whole() {
+    let (listener, url) = listen().await;
+    let core = Core::new(&[&url], "");
+    let node = core.open(request(SessionKind::Http, "POST", "/", &[])).await;
+    node.send_body(b"half").await;
+    let mut backend = accept(&listener).await;
+    read_head(&mut backend).await;
+    let mut bytes = [0; 9];
+    backend.read_exact(&mut bytes).await.unwrap();
+    backend.write_all(b"HTTP/1.1 413 Too Much\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    assert_eq!(node.response().await.status, 413);
+    assert_eq!(node.end().await.cause(), Cause::Complete);
+    assert!(read_to_end(&mut backend).await.is_empty(), "half a body must not look whole");
+    node.send_end(Cause::Complete);
+    timeout(PATIENCE, node.port.finished()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_during_the_answer_frees_the_backend() {
     let (listener, url) = listen().await;
     let core = Core::new(&[&url], "");
