@@ -9,6 +9,7 @@ use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::{Body, Incoming, SessionPort, Trunks};
 use antipode_websocket::{Event, FrameStart, Policy, Reader, Side, Writer};
 use bytes::{Bytes, BytesMut};
+use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -89,6 +90,25 @@ impl Bench {
         let mut client = self.client().await;
         client.send(request).await;
         client.head().await
+    }
+
+    /// Waits until a session of `kind` has ended for `reason`.
+    pub(super) async fn closed(&self, kind: &str, reason: &str) {
+        let mut registry = Registry::default();
+        self.front.metrics.register(&mut registry);
+        let line =
+            format!("antipode_node_sessions_closed_total{{kind=\"{kind}\",reason=\"{reason}\"}} 1");
+        within(async {
+            loop {
+                let mut text = String::new();
+                prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+                if text.lines().any(|l| l == line) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
     }
 
     /// A WebSocket that both ends have opened.

@@ -25,6 +25,7 @@ async fn a_body_goes_up_and_another_comes_down() {
     assert!(!has_line(&answer, "connection: close"), "a backend's hop is not ours: {answer}");
     assert_eq!(client.take(3).await, "abc");
     within(asked.port.finished()).await;
+    bench.closed("http", "complete").await;
 
     client.send("GET /again HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(bench.asked().await.head.target, "/again", "the socket is kept");

@@ -41,6 +41,7 @@ async fn closes_carry_code_and_reason_both_ways() {
     core.send(end(Cause::BackendClosed, Some(4001), "yours")).unwrap();
     assert_eq!(client.event().await, Some(Event::Close(Some((4001, "yours".to_owned())))));
     assert_eq!(client.event().await, None);
+    bench.closed("websocket", "client_closed").await;
 
     let (mut client, core) = bench.open().await;
     core.send(end(Cause::BackendClosed, Some(4002), "go")).unwrap();
@@ -49,6 +50,7 @@ async fn closes_carry_code_and_reason_both_ways() {
     assert_eq!(next(&core).await, end(Cause::BackendClosed, Some(4002), "go"));
     assert_eq!(client.event().await, None);
     within(core.finished()).await;
+    bench.closed("websocket", "backend_closed").await;
 }
 
 /// Frames as they stand on the wire; the mask is zero.
