@@ -86,6 +86,8 @@ async fn a_drain_tells_everybody_to_go() {
     });
     for (client, core) in [(&mut one, one_core), (&mut two, two_core)] {
         let Some(Event::Close(Some((1001, _)))) = client.event().await else { panic!("no close") };
+        let refused = tokio::net::TcpStream::connect(bench.address).await;
+        assert!(refused.is_err(), "the listener closes when the drain begins");
         client.say(|w, out| w.close(out, Some((1001, ""))).unwrap()).await;
         let told = next(&core).await;
         assert_eq!(told, end(Cause::NodeDraining, Some(1001), "the relay goes away"));
@@ -94,7 +96,6 @@ async fn a_drain_tells_everybody_to_go() {
     }
     drop(kept);
     assert_eq!(within(finished).await.unwrap(), Finish::Drained);
-    assert!(tokio::net::TcpStream::connect(bench.address).await.is_err(), "the listener is closed");
 }
 
 #[track_caller]

@@ -79,6 +79,15 @@ fn every_other_end_has_its_close_code() {
 }
 
 #[test]
+fn nothing_goes_up_after_a_reset() {
+    let mut lab = Lab::open();
+    lab.relay.handle_reset(Cause::TrunkLost, lab.now);
+    lab.client(|w, out| w.chunk(out, start(0x81, 4), b"late"));
+    lab.client(|w, out| w.close(out, None));
+    assert!(lab.up().is_empty());
+}
+
+#[test]
 fn a_frame_that_never_ends_gets_no_close_inside() {
     let mut lab = Lab::open();
     lab.down(1, chunk(Some(0x82), Some(10), b"12345"));
