@@ -116,12 +116,12 @@ impl Session {
     ///
     /// The peer broke the protocol; the driver should [`Session::reset`] with
     /// [`Cause::TrunkProtocol`]. A duplicate or a gap is no error: late frames of an older lane look so.
-    pub fn handle_frame(&mut self, kind: Kind, now: Instant) -> Result<(), ProtocolError> {
+    pub fn handle_frame(&mut self, kind: Kind) -> Result<(), ProtocolError> {
         if self.ended.is_some() {
             return Ok(());
         }
         match kind {
-            Kind::Segment(segment) => self.handle_segment(segment, now),
+            Kind::Segment(segment) => self.handle_segment(segment),
             Kind::Ack(Ack { ack, credit }) => self.sender.handle_ack(ack.into(), credit),
             Kind::Attach(attach) => self.handle_attach(&attach),
             Kind::Attached(attached) => self.handle_attached(&attached),
@@ -280,7 +280,7 @@ impl Session {
         self.sender.replayed()
     }
 
-    fn handle_segment(&mut self, segment: Segment, now: Instant) -> Result<(), ProtocolError> {
+    fn handle_segment(&mut self, segment: Segment) -> Result<(), ProtocolError> {
         let Segment { seq, ack, credit, body } = segment;
         self.sender.handle_ack(ack.into(), credit)?;
         let body = body.ok_or(ProtocolError::EmptySegment)?;
@@ -289,7 +289,7 @@ impl Session {
             self.epoch = 1;
             self.link = Link::Attached;
         }
-        self.receiver.handle_segment(seq.into(), body, now)
+        self.receiver.handle_segment(seq.into(), body)
     }
 
     fn handle_attach(&mut self, attach: &Attach) -> Result<(), ProtocolError> {

@@ -99,8 +99,8 @@ impl End {
         }
     }
 
-    fn take(&mut self, kind: Kind, now: Instant) {
-        self.session.handle_frame(kind, now).expect("both ends keep the protocol");
+    fn take(&mut self, kind: Kind) {
+        self.session.handle_frame(kind).expect("both ends keep the protocol");
         while let Some((seq, body)) = self.session.poll_deliver() {
             self.pending.push_back((seq, body.cost()));
             if let Body::Chunk(chunk) = body {
@@ -229,7 +229,7 @@ impl Lab {
                 return;
             }
         }
-        self.to(way).take(kind, now);
+        self.to(way).take(kind);
         if !self.up {
             // The core's driver sees the end of the lane that brought the late frame.
             self.core.session.handle_link_down(now);

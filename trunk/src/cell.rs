@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use antipode_proto::session::Session;
 use antipode_proto::trunk::v1::frame::Kind;
-use antipode_runtime::clock;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tracing::debug;
@@ -87,9 +86,8 @@ impl Cell {
 
     /// Takes a frame that the lane brought.
     pub(crate) fn handle_frame(self: &Arc<Self>, kind: Kind) {
-        let now = clock::now();
         self.change(|machine| {
-            if let Err(error) = machine.handle_frame(kind, now) {
+            if let Err(error) = machine.handle_frame(kind) {
                 debug!(session.id = self.id, %error, "the peer broke the trunk's protocol");
                 machine.reset(error.cause(), &error.to_string());
             }

@@ -87,12 +87,7 @@ impl Receiver {
         }
     }
 
-    pub(super) fn handle_segment(
-        &mut self,
-        seq: Seq,
-        body: Body,
-        now: Instant,
-    ) -> Result<(), ProtocolError> {
+    pub(super) fn handle_segment(&mut self, seq: Seq, body: Body) -> Result<(), ProtocolError> {
         if seq != self.received.next() {
             // A copy, or beyond a gap: a late frame of an older lane. A resume told the peer where we stand.
             return Ok(());

@@ -14,12 +14,12 @@ fn an_ack_beyond_what_was_sent_is_an_error() {
     let mut node = attached(Side::Node, now);
     node.send(request());
     assert_eq!(
-        node.handle_frame(Kind::Ack(Ack { ack: 1, credit: 0 }), now),
+        node.handle_frame(Kind::Ack(Ack { ack: 1, credit: 0 })),
         Err(ProtocolError::AckBeyondSent { ack: 1, last_sent: 0 }),
         "queued is not sent"
     );
     let _ = node.poll_transmit();
-    assert_eq!(node.handle_frame(Kind::Ack(Ack { ack: 1, credit: 0 }), now), Ok(()));
+    assert_eq!(node.handle_frame(Kind::Ack(Ack { ack: 1, credit: 0 })), Ok(()));
     assert_eq!(node.unacked_bytes(), 0);
 }
 
@@ -34,7 +34,7 @@ fn credit_stops_the_sender_and_convicts_the_peer() {
     }
     let mut sent = 0;
     while let Some(kind) = node.poll_transmit() {
-        core.handle_frame(kind, now).expect("within the credit");
+        core.handle_frame(kind).expect("within the credit");
         sent += 1;
     }
     assert!(sent > 10, "{sent} segments fit in {INITIAL_CREDIT_BYTES} bytes");
@@ -43,7 +43,7 @@ fn credit_stops_the_sender_and_convicts_the_peer() {
     let seq = sent + 1;
     let greedy = Segment { seq, ack: 0, credit: 0, body: Some(chunk(1)) };
     assert_eq!(
-        core.handle_frame(Kind::Segment(greedy), now),
+        core.handle_frame(Kind::Segment(greedy)),
         Err(ProtocolError::CreditExceeded { seq })
     );
 }
@@ -60,14 +60,14 @@ fn consuming_gives_credit_back_and_the_window_grows() {
             node.send(chunk(16 * 1024));
         }
         while let Some(kind) = node.poll_transmit() {
-            core.handle_frame(kind, now).expect("within the credit");
+            core.handle_frame(kind).expect("within the credit");
         }
         while let Some((seq, body)) = core.poll_deliver() {
             consumed += body.cost();
             core.handle_consumed(seq, now);
         }
         while let Some(kind) = core.poll_transmit() {
-            node.handle_frame(kind, now).expect("an ack");
+            node.handle_frame(kind).expect("an ack");
         }
     }
     assert!(consumed > 8 * INITIAL_CREDIT_BYTES, "only {consumed} bytes went through");
@@ -104,7 +104,7 @@ fn what_is_out_of_place_is_refused() {
         let mut session = Session::new(side, Config::default(), now);
         for (seq, body) in (1..).zip(bodies) {
             let segment = Segment { seq, ack: 0, credit: 0, body: Some(body) };
-            let outcome = session.handle_frame(Kind::Segment(segment), now);
+            let outcome = session.handle_frame(Kind::Segment(segment));
             if seq == bad {
                 assert_eq!(outcome, Err(ProtocolError::OutOfPlace { seq }), "{what}");
             } else {
@@ -128,9 +128,9 @@ fn a_stale_attach_changes_nothing() {
     let _ = core.poll_transmit();
     let attach = |epoch, received| Kind::Attach(Attach { epoch, received, ..Attach::default() });
 
-    core.handle_frame(attach(1, 0), now).expect("ignored");
+    core.handle_frame(attach(1, 0)).expect("ignored");
     assert!(!core.wants_transmit(), "epoch 1 is the one it has");
-    core.handle_frame(attach(2, 0), now).expect("a new attachment");
+    core.handle_frame(attach(2, 0)).expect("a new attachment");
     assert!(matches!(core.poll_transmit(), Some(Kind::Attached(Attached { epoch: 2, .. }))));
     assert!(matches!(core.poll_transmit(), Some(Kind::Segment(Segment { seq: 1, .. }))));
     assert_eq!(core.replayed(), 1);
@@ -144,7 +144,7 @@ fn a_peer_that_forgot_is_not_told_the_request_again() {
     let _ = node.poll_transmit();
     // The response came, but by chance no ack with it.
     let segment = Segment { seq: 1, ack: 0, credit: 0, body: Some(response()) };
-    node.handle_frame(Kind::Segment(segment), now).expect("in place");
+    node.handle_frame(Kind::Segment(segment)).expect("in place");
 
     node.handle_link_down(now);
     node.handle_link_up();
@@ -152,7 +152,7 @@ fn a_peer_that_forgot_is_not_told_the_request_again() {
         panic!("the node asks first")
     };
     let attached = Attached { epoch, received: 0, credit: INITIAL_CREDIT_BYTES };
-    let error = node.handle_frame(Kind::Attached(attached), now).expect_err("state lost");
+    let error = node.handle_frame(Kind::Attached(attached)).expect_err("state lost");
     assert_eq!(error.cause(), Cause::SessionLost);
 }
 
@@ -166,7 +166,7 @@ fn a_request_that_never_arrived_is_sent_again() {
     node.handle_link_up();
     let _ = node.poll_transmit();
     let attached = Attached { epoch: 2, received: 0, credit: INITIAL_CREDIT_BYTES };
-    node.handle_frame(Kind::Attached(attached), now).expect("nothing was acknowledged");
+    node.handle_frame(Kind::Attached(attached)).expect("nothing was acknowledged");
     assert!(matches!(node.poll_transmit(), Some(Kind::Segment(Segment { seq: 1, .. }))));
 }
 
@@ -177,7 +177,7 @@ fn a_late_answer_to_an_older_attach_changes_nothing() {
     node.send(request());
     node.send(chunk(1));
     while node.poll_transmit().is_some() {}
-    node.handle_frame(Kind::Ack(Ack { ack: 2, credit: 0 }), now).expect("both arrived");
+    node.handle_frame(Kind::Ack(Ack { ack: 2, credit: 0 })).expect("both arrived");
     for _ in 0..2 {
         node.handle_link_down(now);
         node.handle_link_up();
@@ -186,10 +186,10 @@ fn a_late_answer_to_an_older_attach_changes_nothing() {
     let answer = |epoch, received| {
         Kind::Attached(Attached { epoch, received, credit: INITIAL_CREDIT_BYTES })
     };
-    node.handle_frame(answer(2, 1), now).expect("ignored: the second attach is epoch 3");
+    node.handle_frame(answer(2, 1)).expect("ignored: the second attach is epoch 3");
     node.send(chunk(1));
     assert_eq!(node.poll_transmit(), None, "still asking");
-    node.handle_frame(answer(3, 2), now).expect("the answer");
+    node.handle_frame(answer(3, 2)).expect("the answer");
     assert!(matches!(node.poll_transmit(), Some(Kind::Segment(Segment { seq: 3, .. }))));
 }
 
@@ -242,13 +242,13 @@ fn an_orderly_end_finishes_both() {
     core.send(end());
     for _ in 0..4 {
         while let Some(kind) = node.poll_transmit() {
-            core.handle_frame(kind, now).expect("in order");
+            core.handle_frame(kind).expect("in order");
         }
         while let Some((seq, _)) = core.poll_deliver() {
             core.handle_consumed(seq, now);
         }
         while let Some(kind) = core.poll_transmit() {
-            node.handle_frame(kind, now).expect("in order");
+            node.handle_frame(kind).expect("in order");
         }
         while let Some((seq, _)) = node.poll_deliver() {
             node.handle_consumed(seq, now);
@@ -267,7 +267,7 @@ fn attached(side: Side, now: Instant) -> Session {
 fn with_request(now: Instant) -> Session {
     let mut core = Session::new(Side::Core, Config::default(), now);
     let segment = Segment { seq: 1, ack: 0, credit: 0, body: Some(request()) };
-    core.handle_frame(Kind::Segment(segment), now).expect("the first segment");
+    core.handle_frame(Kind::Segment(segment)).expect("the first segment");
     core
 }
 
