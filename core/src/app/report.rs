@@ -55,11 +55,14 @@ pub(super) fn heartbeat(
 ) -> impl Fn() -> Heartbeat + Send + Sync + 'static {
     move || {
         let usage = probe.usage();
+        // One after the other: a reference into a family locks it until the end of its statement.
+        let client_bytes_in = metrics.payload_bytes.get_or_create(&UP).get();
+        let client_bytes_out = metrics.payload_bytes.get_or_create(&DOWN).get();
         Heartbeat {
             accepting: true,
             sessions: u32::try_from(bridge.sessions_len()).unwrap_or(u32::MAX),
-            client_bytes_in: metrics.payload_bytes.get_or_create(&UP).get(),
-            client_bytes_out: metrics.payload_bytes.get_or_create(&DOWN).get(),
+            client_bytes_in,
+            client_bytes_out,
             cpu_permille: usage.cpu_permille,
             memory_bytes: usage.memory_bytes,
             loop_delay_us: u32::try_from(usage.loop_delay.as_micros()).unwrap_or(u32::MAX),
