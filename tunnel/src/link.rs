@@ -52,8 +52,6 @@ pub(crate) struct Link {
     created: Instant,
     heard: Option<Instant>,
     sent: Option<Instant>,
-    /// Not before this does the watchdog act again.
-    watch_after: Instant,
     /// boringtun holds packets that wait for keys.
     waiting: bool,
     expired: bool,
@@ -75,7 +73,6 @@ impl Peer {
             created: now,
             heard: None,
             sent: None,
-            watch_after: now,
             waiting: false,
             expired: false,
             stale_handshakes: 0,
@@ -239,6 +236,7 @@ impl Link {
             self.tunn.format_handshake_initiation(&mut message, false)
         {
             self.expired = false;
+            debug!(peer = self.config.public_key.short(), "handshake begun");
             let bytes = bytes.to_vec();
             self.transmit(bytes, now, out);
         }
@@ -252,15 +250,13 @@ impl Link {
             return;
         }
         let heard = self.heard.unwrap_or(self.created);
-        let silent = now.saturating_duration_since(heard) >= silence_max;
-        if silent && now >= self.watch_after {
-            self.watch_after = now + silence_max;
-            if let Some(configured) = self.config.endpoint {
-                self.endpoint = Some(configured.into());
-            }
-            debug!(peer = self.config.public_key.short(), "silent, new handshake");
-            self.handshake(now, out);
+        if now.saturating_duration_since(heard) < silence_max {
+            return;
         }
+        if let Some(configured) = self.config.endpoint {
+            self.endpoint = Some(configured.into());
+        }
+        self.handshake(now, out);
     }
 
     fn transmit(&mut self, bytes: Vec<u8>, now: Instant, out: &mut Outcome<'_>) {

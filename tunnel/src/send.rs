@@ -195,4 +195,16 @@ mod tests {
         assert_eq!(padded(1408, 1420), 1408);
         assert_eq!(padded(1409, 1420), 1420);
     }
+
+    #[test]
+    fn padding_is_zeros_whatever_was_there() {
+        let mut buffer = SendBuffer::new();
+        let at = |port| SocketAddrV6::new(std::net::Ipv6Addr::LOCALHOST, port, 0, 0);
+        let (source, destination) = (at(1), at(2));
+        let outgoing = Outgoing { source, destination, contents: &[], segment: 1, mtu_bytes: 1280 };
+        assert_eq!(buffer.write_packet(&[0xff; 1000], outgoing, 1280), Some(1048));
+        assert_eq!(buffer.write_packet(&[0xff; 3], outgoing, 1280), Some(51));
+        assert_eq!(buffer.packet[51..64], [0; 13]);
+        assert_eq!(buffer.write_packet(&[0xff; 1233], outgoing, 1280), None);
+    }
 }

@@ -7,6 +7,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use antipode_tunnel::device::{Device, Scratch};
 use antipode_tunnel::metrics::{Direction, DropReason, HandshakeOutcome};
 use antipode_tunnel::{
     Metrics, PeerConfig, PrivateKey, SocketError, TRUNK_PORT, Tasks, Tunnel, TunnelConfig,
@@ -231,6 +232,50 @@ async fn what_nobody_takes_is_counted() {
     node.tunnel.set_peers(vec![elsewhere]);
     send(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), 1), b"not the core's address");
     until(|| core.metrics.dropped_count(DropReason::WrongDestination) == 1).await;
+}
+
+/// What a listener on the wire sees: lengths in steps of 16 only. The far end is a device on a plain
+/// socket, which cuts the padding off again.
+#[tokio::test]
+async fn data_is_padded_on_the_wire_and_whole_inside() {
+    let near = host();
+    let wire = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let key = PrivateKey::generate();
+    let now = tokio::time::Instant::now().into_std();
+    let far = Device::new(key.clone(), Duration::from_secs(15), Metrics::default(), now);
+    far.set_peers(vec![peer(&near, false)], now);
+    let endpoint = Some(wire.local_addr().unwrap());
+    near.tunnel.set_peers(vec![PeerConfig { endpoint, ..PeerConfig::new(key.public_key()) }]);
+
+    let socket = near.tunnel.udp_socket(0).unwrap();
+    let mut writable = socket.clone().create_io_poller();
+    poll_fn(|cx| writable.as_mut().poll_writable(cx)).await.unwrap();
+    for len in 1..40 {
+        let transmit = quinn::udp::Transmit {
+            destination: SocketAddr::new(key.public_key().address().into(), 7),
+            ecn: None,
+            contents: &vec![9; len],
+            segment_size: None,
+            src_ip: None,
+        };
+        socket.try_send(&transmit).unwrap();
+    }
+    let (mut buffer, mut scratch, mut replies) = (vec![0; 2000], Scratch::default(), Vec::new());
+    let mut inner = Vec::new();
+    while inner.len() < 39 {
+        let (len, from) = wire.recv_from(&mut buffer).await.unwrap();
+        let datagram = &buffer[..len];
+        if datagram[0] == 4 {
+            assert_eq!(len % 16, 0, "{len}");
+        }
+        inner.extend(
+            far.open(from.into(), datagram, now, &mut scratch, &mut replies).map(<[u8]>::len),
+        );
+        for reply in replies.drain(..) {
+            wire.send_to(&reply.bytes, reply.to.remote).await.unwrap();
+        }
+    }
+    assert_eq!(inner, (49..88).collect::<Vec<_>>());
 }
 
 #[tokio::test]
