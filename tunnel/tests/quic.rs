@@ -234,8 +234,8 @@ async fn what_nobody_takes_is_counted() {
     until(|| core.metrics.dropped_count(DropReason::WrongDestination) == 1).await;
 }
 
-/// What a listener on the wire sees: lengths in steps of 16 only. The far end is a device on a plain
-/// socket, which cuts the padding off again.
+/// What a listener on the wire sees: lengths in steps of 16 only. The far end is a device on a
+/// plain socket, which cuts the padding off again.
 #[tokio::test]
 async fn data_is_padded_on_the_wire_and_whole_inside() {
     let near = host();
