@@ -76,7 +76,8 @@ async function nearest() {
   }
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   try {
-    const answer = await fetch(`steer?time_zone=${encodeURIComponent(zone)}`, { cache: "no-store" });
+    const gateway = `http://${location.hostname}:${world.steer_port}/v1/steer`;
+    const answer = await fetch(`${gateway}?tz=${encodeURIComponent(zone)}`, { cache: "no-store" });
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     const steered = await answer.json();
     const first = steered.candidates?.[0];

@@ -105,3 +105,17 @@ impl Certificate {
         Ok(Arc::new(config))
     }
 }
+
+/// For a client that trusts what browsers trust, for the user's own `https://` server.
+///
+/// # Errors
+/// rustls's, which would be a bug.
+pub fn public_client() -> Result<Arc<ClientConfig>, rustls::Error> {
+    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let mut config = ClientConfig::builder_with_provider(crypto::provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

@@ -12,7 +12,9 @@ use crate::region::{City, EUROPE, Region};
 pub struct World {
     /// What is behind the relays.
     pub backend: Backend,
-    /// Where it stands.
+    /// Port of the gateway's HTTP face, for steering.
+    pub steer_port: u16,
+    /// Where core and backend stand.
     pub europe: Spot,
     /// In the order in which they are shown.
     pub regions: Vec<Place>,
@@ -81,14 +83,20 @@ impl From<City> for Spot {
 }
 
 impl World {
-    /// A world with no regions yet.
+    /// Regions around a backend.
     #[must_use]
-    pub fn around(backend: Backend) -> Self {
-        Self { backend, europe: EUROPE.into(), regions: Vec::new() }
+    pub fn new(backend: Backend, steer_port: u16, regions: Vec<Place>) -> Self {
+        Self { backend, steer_port, europe: EUROPE.into(), regions }
     }
 }
 
 impl Place {
+    /// The city, for people.
+    #[must_use]
+    pub fn city(&self) -> &'static str {
+        self.spot.city
+    }
+
     /// A region and the ports that lead out of it.
     #[must_use]
     pub fn new(region: &Region, relay: Ways, direct: Ways) -> Self {

@@ -31,7 +31,7 @@ impl Lab {
     async fn start() -> Self {
         let shutdown = Shutdown::default();
         let certificate = Certificate::make(Ipv4Addr::LOCALHOST.into()).unwrap();
-        let world = Arc::new(World::around(Backend::Chat { path: "/chat" }));
+        let world = Arc::new(World::new(Backend::Chat { path: "/chat" }, 1, Vec::new()));
         let page = Page { world, live: Live::default(), room: Room::default() };
         let plain = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let tls = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
