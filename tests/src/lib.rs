@@ -9,7 +9,7 @@
 //! | [`namespaces`] | hosts of their own for them |
 //! | [`certificate`] | an authority for the test's TLS |
 //! | [`backend`], [`sockets`], [`body`] | an ordinary backend, and bodies too large to hold |
-//! | [`client`] | WebSocket, HTTP or raw bytes to a server |
+//! | [`client`], [`raw`] | WebSocket, HTTP or raw bytes to a server; frames by hand |
 //! | [`stories`] | what clients do, told once for direct and relayed |
 //! | [`autobahn`] | Autobahn's suite, and two of its runs compared |
 //! | [`report`] | what measuring programs print |
@@ -23,6 +23,7 @@ pub mod foreign;
 pub mod namespaces;
 pub mod process;
 pub mod programs;
+pub mod raw;
 pub mod report;
 pub mod repository;
 pub mod require;

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -13,6 +14,7 @@ pub struct Process {
     name: String,
     id: u32,
     child: Mutex<Child>,
+    readers: Mutex<Vec<JoinHandle<()>>>,
     output: Arc<Output>,
 }
 
@@ -37,9 +39,13 @@ impl Process {
             .spawn()
             .with_context(|| format!("start {name}: {command:?}"))?;
         let output = Arc::new(Output::default());
-        keep_lines(child.stdout.take().context("standard output is piped")?, &output);
-        keep_lines(child.stderr.take().context("standard error is piped")?, &output);
-        Ok(Self { name: name.to_owned(), id: child.id(), child: Mutex::new(child), output })
+        let readers = vec![
+            keep_lines(child.stdout.take().context("standard output is piped")?, &output),
+            keep_lines(child.stderr.take().context("standard error is piped")?, &output),
+        ];
+        let (id, name) = (child.id(), name.to_owned());
+        let (child, readers) = (Mutex::new(child), Mutex::new(readers));
+        Ok(Self { name, id, child, readers, output })
     }
 
     /// The operating system's id.
@@ -111,6 +117,7 @@ impl Process {
         let mut waited = Duration::ZERO;
         while waited < limit {
             if let Some(status) = self.ended() {
+                self.read_all();
                 return Ok(status);
             }
             std::thread::sleep(STEP);
@@ -125,6 +132,13 @@ impl Process {
         let mut child = self.child();
         drop(child.kill());
         drop(child.wait());
+    }
+
+    /// Takes the last words of a program that has ended.
+    fn read_all(&self) {
+        for reader in self.readers.lock().expect("nobody panics with this lock").drain(..) {
+            reader.join().expect("no reader of a program's output panics");
+        }
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {
@@ -142,7 +156,7 @@ impl Drop for Process {
     }
 }
 
-fn keep_lines(from: impl Read + Send + 'static, output: &Arc<Output>) {
+fn keep_lines(from: impl Read + Send + 'static, output: &Arc<Output>) -> JoinHandle<()> {
     let output = Arc::clone(output);
     std::thread::spawn(move || {
         for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
@@ -150,5 +164,5 @@ fn keep_lines(from: impl Read + Send + 'static, output: &Arc<Output>) {
             output.lines.lock().expect("nobody panics with this lock").push(line);
             output.grown.notify_all();
         }
-    });
+    })
 }

@@ -45,7 +45,7 @@ fn a_bad_file_names_file_line_and_key() -> anyhow::Result<()> {
         command.arg("--config").arg(&file).arg("--check");
         let process = Process::start(name, command)?;
         assert_eq!(process.wait(LIMIT)?.code(), Some(EXIT_CONFIG), "{}", process.printed());
-        tells(&process.printed(), &["drain_grase", &format!("{name}.toml"), "line"]);
+        tells(&process.printed(), &["drain_grase", &format!("{name}.toml:"), "--check"]);
     }
     Ok(())
 }
@@ -89,7 +89,7 @@ fn a_wrong_token_is_told_what_makes_a_good_one() -> anyhow::Result<()> {
     let file = world.token("core", "node0")?;
     let node = world.run("node", "node0", &world.node_settings(0))?;
     assert_eq!(node.wait(LIMIT)?.code(), Some(EXIT_SOFTWARE), "{}", node.printed());
-    tells(&node.printed(), &["token create --role node"]);
+    tells(&node.printed(), &["antipode-gateway token create"]);
 
     std::fs::write(&file, "antipode-join-v1.nonsense")?;
     let node = world.run("node", "node0", &world.node_settings(0))?;
@@ -108,7 +108,7 @@ fn a_token_serves_once() -> anyhow::Result<()> {
     std::fs::copy(token, settings::token_file(world.folder.path(), "node1"))?;
     let second = world.run("node", "node1", &world.node_settings(1))?;
     assert_eq!(second.wait(LIMIT)?.code(), Some(EXIT_SOFTWARE), "{}", second.printed());
-    tells(&second.printed(), &["token create --role node"]);
+    tells(&second.printed(), &["antipode-gateway token create"]);
     Ok(())
 }
 
@@ -142,12 +142,17 @@ async fn without_a_core_clients_are_told_when_to_come_back() -> anyhow::Result<(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_backend_clients_and_operator_are_told() -> anyhow::Result<()> {
-    let world = World::start(Plan::with_backend(NOBODY)).await?;
+    let backend = Backend::start(IpAddr::V4(Ipv4Addr::LOCALHOST))?;
+    let address = backend.address().to_string();
+    let world = World::start(Plan::with_backend(backend.address())).await?;
+    drop(backend);
     let (status, text) = world.client(0).get("/").await?;
     assert!([502, 503].contains(&status), "{status} {text}");
-    assert!(text.contains("backend"), "{text}");
+    assert!(text.contains("server behind the relay"), "{text}");
     let core = world.core.as_ref().expect("the plan has a core");
-    core.wait_for(&NOBODY.to_string(), LIMIT)?;
+    let told = core.wait_for("backend is down", LIMIT)?;
+    tells(&told, &["see that it runs and listens"]);
+    tells(&core.printed(), &[&address]);
     Ok(())
 }
 

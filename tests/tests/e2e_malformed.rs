@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use antipode_tests::backend::Backend;
 use antipode_tests::client::Client;
-use antipode_tests::stories;
+use antipode_tests::raw::{UPGRADE, close_after, head, masked};
+use antipode_tests::stories::echo;
 use antipode_tests::world::{Plan, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 
 const LIMIT: Duration = Duration::from_secs(10);
 const FRAME_BYTES_MAX: usize = 100_000;
@@ -22,23 +24,13 @@ async fn start() -> anyhow::Result<(Backend, World)> {
     Ok((backend, World::start(plan).await?))
 }
 
-/// The good upgrade request, line by line; the tests below change one line each.
-const GOOD: [&str; 6] = [
-    "GET / HTTP/1.1",
-    "Host: relay.example",
-    "Connection: Upgrade",
-    "Upgrade: websocket",
-    "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-];
-
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_upgrades_are_answered() -> anyhow::Result<()> {
     let (_backend, world) = start().await?;
     let client = world.client(0);
     let long = format!("Cookie: {}", "x".repeat(40_000));
     let cases: [(&str, usize, &[&str], u16); 14] = [
-        ("as it should be", 0, &[GOOD[0]], 101),
+        ("as it should be", 0, &[UPGRADE[0]], 101),
         ("another method", 0, &["POST / HTTP/1.1"], 405),
         ("HTTP/1.0", 0, &["GET / HTTP/1.0"], 400),
         ("no host", 1, &[], 400),
@@ -47,14 +39,14 @@ async fn malformed_upgrades_are_answered() -> anyhow::Result<()> {
         ("no version", 4, &[], 426),
         ("an older version", 4, &["Sec-WebSocket-Version: 8"], 426),
         ("no key", 5, &[], 400),
-        ("two keys", 5, &[GOOD[5], GOOD[5]], 400),
+        ("two keys", 5, &[UPGRADE[5], UPGRADE[5]], 400),
         ("a short key", 5, &["Sec-WebSocket-Key: c2hvcnQ="], 400),
         ("a key that is no base64", 5, &["Sec-WebSocket-Key: !!!!!!!!!!!!!!!!!!!!!!!!"], 400),
-        ("a header too long", 1, &[GOOD[1], &long], 431),
+        ("a header too long", 1, &[UPGRADE[1], &long], 431),
         ("no request at all", 0, &["\u{1}\u{2}\u{3}"], 400),
     ];
     for (what, line, instead, expected) in cases {
-        let mut lines = GOOD.to_vec();
+        let mut lines = UPGRADE.to_vec();
         lines.splice(line..=line, instead.iter().copied());
         let answer = upgrade(&client, &lines).await?;
         let status = answer.split(' ').nth(1).unwrap_or("nothing");
@@ -64,7 +56,7 @@ async fn malformed_upgrades_are_answered() -> anyhow::Result<()> {
             assert!(answer.contains("sec-websocket-version: 13"), "{what}: {answer}");
         }
     }
-    stories::messages_come_back(&client).await
+    still_serves(&client).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,25 +83,21 @@ async fn malformed_frames_are_closed_with_their_code() -> anyhow::Result<()> {
         ("a close reason that is not UTF-8", masked(0x88, &[0x03, 0xE8, 0xFF]), 1007),
     ];
     for (what, frame, expected) in cases {
-        let close = close_after(&client, &frame).await?;
+        let close = close_after(&client, "/", &frame).await?;
         assert_eq!(close, Some(expected), "{what}");
     }
-    stories::messages_come_back(&client).await
+    still_serves(&client).await
 }
 
 /// Frames that arrive in the same packet as the upgrade request are not lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_right_behind_the_upgrade_count() -> anyhow::Result<()> {
     let (_backend, world) = start().await?;
-    let bytes = [head(&GOOD).as_bytes(), &masked(0x81, b"early"), &masked(0x88, &[])].concat();
+    let bytes = [head(&UPGRADE).as_bytes(), &masked(0x81, b"early"), &masked(0x88, &[])].concat();
     let answer = world.client(0).raw(&bytes, LIMIT).await?;
     assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
     assert!(answer.ends_with(b"\x81\x05early\x88\x00"), "{}", String::from_utf8_lossy(&answer));
     Ok(())
-}
-
-fn head(lines: &[&str]) -> String {
-    lines.join("\r\n") + "\r\n\r\n"
 }
 
 /// Sends the request and returns the answer's head.
@@ -128,43 +116,6 @@ async fn upgrade(client: &Client, lines: &[&str]) -> anyhow::Result<String> {
     Ok(String::from_utf8(answer)?)
 }
 
-/// Opens a WebSocket, sends `frame` and returns the code of the close that follows.
-async fn close_after(client: &Client, frame: &[u8]) -> anyhow::Result<Option<u16>> {
-    let mut stream = client.stream().await?;
-    stream.write_all(head(&GOOD).as_bytes()).await?;
-    while stream.read_u8().await? != b'\n' || stream.read_u16().await? != 0x0D0A {}
-    stream.write_all(frame).await?;
-    let mut answer = Vec::new();
-    drop(timeout(LIMIT, stream.read_to_end(&mut answer)).await);
-    // The server's frames here are small and unmasked; an echo may come before the close.
-    let mut rest = answer.as_slice();
-    while let [first, length, after @ ..] = rest {
-        let length = usize::from(*length);
-        if *first == 0x88 {
-            let code = after.first_chunk::<2>().map(|code| u16::from_be_bytes(*code));
-            return Ok(code);
-        }
-        rest = after.get(length..).unwrap_or_default();
-    }
-    Ok(None)
-}
-
-/// A frame of a client: first byte, length, a mask of zeros, payload.
-fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-    let length = payload.len();
-    let mut frame = vec![first];
-    match u8::try_from(length) {
-        Ok(short @ 0..=125) => frame.push(0x80 | short),
-        _ if length < 1 << 16 => {
-            frame.push(0x80 | 126);
-            frame.extend(u16::try_from(length).expect("checked above").to_be_bytes());
-        }
-        _ => {
-            frame.push(0x80 | 127);
-            frame.extend(u64::try_from(length).expect("a length fits").to_be_bytes());
-        }
-    }
-    frame.extend([0; 4]);
-    frame.extend(payload);
-    frame
+async fn still_serves(client: &Client) -> anyhow::Result<()> {
+    echo(&mut client.open("/").await?, Message::text("are you there?")).await
 }

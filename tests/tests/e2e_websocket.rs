@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use antipode_tests::backend::Backend;
+use antipode_tests::raw::{close_after, masked};
 use antipode_tests::stories;
 use antipode_tests::world::{Plan, World};
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -61,11 +62,8 @@ async fn the_backends_own_answer_comes_through() -> anyhow::Result<()> {
 async fn a_lost_backend_is_a_typed_close() -> anyhow::Result<()> {
     let (_backend, world) = start().await?;
     let client = world.client(0);
-    let mut socket = client.open("/drop").await?;
-    futures_util::SinkExt::send(&mut socket, Message::text("drop me")).await?;
-    let frame = stories::last_frame(&mut socket).await?;
-    let frame = frame.expect("a close with a code");
-    assert_eq!(u16::from(frame.code), 1014, "bad gateway: {frame:?}");
-    assert!(!frame.reason.is_empty(), "the reason says why");
+    // By hand: tungstenite does not know 1014, "bad gateway", which IANA's registry has.
+    let code = close_after(&client, "/drop", &masked(0x81, b"drop me")).await?;
+    assert_eq!(code, Some(1014));
     stories::messages_come_back(&client).await
 }
