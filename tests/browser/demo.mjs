@@ -93,7 +93,8 @@ async function say(page, text) {
 }
 
 async function hears(page, text) {
-  await page.locator("#log li", { hasText: text }).waitFor();
+  // What the page itself has said counts once it has been there and back.
+  await page.locator("#log li:not(.pending)", { hasText: text }).waitFor();
 }
 
 /** The number in a cell of the figures, once there is one. */

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -18,8 +19,12 @@ pub const NEED_WIREGUARD: &str =
 /// Whether namespaces can be made here.
 #[must_use]
 pub fn has_root() -> bool {
-    let name = format!("antipode-probe-{}", std::process::id());
-    ip(&["netns", "add", &name]).is_ok() && ip(&["netns", "del", &name]).is_ok()
+    static ABLE: OnceLock<bool> = OnceLock::new();
+    let probe = || {
+        let name = format!("antipode-probe-{}", std::process::id());
+        ip(&["netns", "add", &name]).is_ok() && ip(&["netns", "del", &name]).is_ok()
+    };
+    *ABLE.get_or_init(probe)
 }
 
 /// Whether other people's WireGuard is here.

@@ -117,16 +117,41 @@ impl World {
         if plan.with_core {
             world.token("core", "core")?;
             let text = settings::core(world.folder.path(), &world.sites.core, &plan.backend);
-            let core = world.run("core", "core", &(text + &plan.core_more))?;
-            ready(&core, settings::admin(world.sites.core.address, 1), READY)?;
+            let (site, text) = (&world.sites.core, text + &plan.core_more);
+            let core =
+                world.member("core", "core", &text, site, settings::admin(site.address, 1))?;
             world.core = Some(core);
         }
         for index in 0..plan.nodes {
-            let node = world.node(index, &plan.node_more)?;
-            ready(&node, settings::admin(world.sites.nodes.address, 2 + index), READY)?;
+            let name = format!("node{index}");
+            world.token("node", &name)?;
+            let (site, text) = (&world.sites.nodes, world.node_settings(index) + &plan.node_more);
+            let admin = settings::admin(site.address, 2 + index);
+            let node = world.member("node", &name, &text, site, admin)?;
             world.nodes.push(node);
         }
         Ok(world)
+    }
+
+    /// Starts a member and waits until it is ready. Where it ends because of its host's interface, does
+    /// what its words advise, as an operator would, and starts it again.
+    fn member(
+        &self,
+        program: &str,
+        name: &str,
+        text: &str,
+        site: &Site,
+        admin: SocketAddr,
+    ) -> anyhow::Result<Process> {
+        loop {
+            let process = self.run(program, name, text)?;
+            let Err(error) = ready(&process, admin, READY) else { return Ok(process) };
+            let (Some(host), Some(advice)) = (&site.host, advice(&process.printed())) else {
+                return Err(error);
+            };
+            let words: Vec<&str> = advice.split(' ').collect();
+            host.run(words[0], &words[1..]).with_context(|| format!("{error:#}"))?;
+        }
     }
 
     /// Starts a node with a new join token, and does not wait for it.
@@ -239,6 +264,13 @@ fn start(
     let mut command = host.map_or_else(|| Command::new(program), |host| host.command(program));
     command.arg("--config").arg(&file).env("ANTIPODE_LOG", "info");
     Process::start(name, command)
+}
+
+/// The command about a WireGuard interface that a program's last words advise.
+fn advice(printed: &str) -> Option<String> {
+    let quoted = printed.lines().last()?.split('`').skip(1).step_by(2);
+    let is_known = |text: &&str| text.starts_with("wg set ") || text.starts_with("ip -6 address ");
+    quoted.filter(is_known).last().map(str::to_owned)
 }
 
 /// Waits until the program at `admin` says that it is ready.

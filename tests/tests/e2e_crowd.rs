@@ -13,6 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio_tungstenite::tungstenite::Message;
 
 const SESSIONS: usize = 10_000;
+const NODE_SESSIONS: &str = "antipode_node_sessions{kind=\"websocket\"} ";
 /// Opened, or echoing, at once.
 const AT_ONCE: usize = 100;
 /// A TLS session in the node; tokio-rustls alone holds 9 KB of it.
@@ -69,8 +70,8 @@ async fn open(client: &Client, n: usize) -> anyhow::Result<Socket> {
 /// What the node says it holds.
 async fn sessions(world: &World) -> anyhow::Result<usize> {
     let metrics = world.metrics(2).await?;
-    let line = metrics.lines().find_map(|line| line.strip_prefix("antipode_node_sessions "));
-    Ok(line.with_context(|| format!("no antipode_node_sessions in\n{metrics}"))?.parse()?)
+    let line = metrics.lines().find_map(|line| line.strip_prefix(NODE_SESSIONS));
+    Ok(line.with_context(|| format!("no {NODE_SESSIONS}in\n{metrics}"))?.parse()?)
 }
 
 /// What this process may open.
