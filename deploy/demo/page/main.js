@@ -184,7 +184,8 @@ function why() {
   return (
     `Opening a socket is a conversation. Directly, ${hellos}. Through the relay, all but the last end in ` +
     `${chosen.city}, and one trip is left. Once open, a message has the same ocean to cross either way; ` +
-    `light is no faster in our tunnel.`
+    `light is no faster in our tunnel.` +
+    (secure ? " A browser that doesn't trust a made-up certificate may shake hands twice, which counts here." : "")
   );
 }
 
@@ -208,7 +209,10 @@ function ways() {
 async function refresh() {
   if (document.hidden) return;
   try {
-    showState((await readState()).live);
+    const state = await readState();
+    // Another run of the demo has other ports.
+    if (JSON.stringify(state.world) !== JSON.stringify(world)) location.reload();
+    showState(state.live);
     byId("trouble").hidden = true;
   } catch {
     const trouble = byId("trouble");

@@ -10,22 +10,22 @@ use crate::backend::BackendUrl;
 pub const PORT: u16 = 4747;
 
 const AFTER_HELP: &str = "\
-It starts a gateway, a core \"in Europe\", three nodes (Singapore, Sydney, São Paulo), a chat server and
-a page. Everything is real (enrolment, certificates, WireGuard tunnels, trunks) but the distances: each
-region's bytes are held for as long as light needs through the fibre to Europe. Nothing leaves this
-machine, no privileges are needed, and nothing is left behind.
+It starts a gateway, a core \"in Europe\", three nodes (Singapore, Sydney, São Paulo), a chat
+server and a page. Everything is real (enrolment, certificates, WireGuard tunnels, trunks) but the
+distances: each region's bytes are held for as long as light needs through the fibre to Europe.
+Nothing leaves this machine, no privileges are needed, and nothing is left behind.
 
 Examples:
-  antipode-demo                                 then open http://127.0.0.1:4747/ in two windows
-  antipode-demo --check                         one message through every region, a table, exit 0 or 1
-  antipode-demo --backend http://127.0.0.1:3000 your own server behind the relays
-  ANTIPODE_LOG=info antipode-demo               what gateway, core and nodes have to say";
+  antipode-demo                                  then open http://127.0.0.1:4747/ in two windows
+  antipode-demo --check                          one message through every region, as a table
+  antipode-demo --backend http://127.0.0.1:3000  your own server behind the relays
+  ANTIPODE_LOG=info antipode-demo                what gateway, core and nodes have to say";
 
 /// Runs all of Antipode on this machine, with real distances simulated.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "antipode-demo", version, after_help = AFTER_HELP)]
 pub struct Args {
-    /// Your own server, behind the relays instead of the chat: http://, https://, ws:// or wss://.
+    /// Your own server, behind the relays instead of the chat: http, https, ws or wss.
     #[arg(long, value_name = "URL")]
     pub backend: Option<BackendUrl>,
     /// Send one message through every region, print a table, and exit: 0 if all arrived, else 1.

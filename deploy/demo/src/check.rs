@@ -78,7 +78,10 @@ pub enum CheckError {
         direct: u16,
     },
     /// Quicker than light: it can't have gone through the tunnel.
-    #[error("an answer took {} ms, less than the {} ms of the distance", .took.as_millis(), .least.as_millis())]
+    #[error(
+        "an answer took {} ms, less than the {} ms of the distance",
+        .took.as_millis(), .least.as_millis()
+    )]
     TooQuick {
         /// What it took.
         took: Duration,

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 
 use crate::args::Args;
 use crate::table::{Align, Table};
-use crate::world::{Backend, Place, World};
+use crate::world::{Backend, World};
+
+/// How most people start it.
+const AGAIN: &str = "cargo run --release -p antipode-demo --";
 
 /// All of it.
 #[must_use]
@@ -27,23 +30,9 @@ pub fn text(world: &World, page: SocketAddr, args: &Args) -> String {
     }
     write("");
     write("  Then try:");
-    let host = page.ip();
-    let steer = SocketAddr::from((host, world.steer_port));
-    write(&format!("    curl 'http://{steer}/v1/steer?tz=Asia/Tokyo'    which node is nearest?"));
-    if let Some(Place { relay, .. }) = world.regions.first()
-        && let Some(port) = relay.tls_port
-    {
-        let url = format!("https://{}/", SocketAddr::from((host, port)));
-        write(&format!(
-            "    curl -k -w '%{{time_appconnect}} s\\n' -o /dev/null -s {url}    TLS next door"
-        ));
+    for line in suggestions(world, page, args) {
+        write(&format!("    {line}"));
     }
-    if args.backend.is_none() {
-        write(
-            "    antipode-demo --backend http://127.0.0.1:3000    your own server behind the relays",
-        );
-    }
-    write("    antipode-demo --check    one message through every region, as a table");
     if !args.listen.is_loopback() {
         write("");
         write("  Page and relays listen beyond this machine: whoever reaches it can use them.");
@@ -51,6 +40,22 @@ pub fn text(world: &World, page: SocketAddr, args: &Args) -> String {
     write("");
     text.push_str("  Ctrl-C stops everything and leaves nothing behind.");
     text
+}
+
+fn suggestions(world: &World, page: SocketAddr, args: &Args) -> Vec<String> {
+    let at = |port| SocketAddr::new(page.ip(), port);
+    let steer = at(world.steer_port);
+    let mut lines =
+        vec![format!("curl 'http://{steer}/v1/steer?tz=Asia/Tokyo'    which node is nearest?")];
+    if let Some(port) = world.regions.first().and_then(|place| place.relay.tls_port) {
+        let time = "-o /dev/null -w '%{time_appconnect} s\\n'";
+        lines.push(format!("curl -sk {time} https://{}/    TLS with a relay next door", at(port)));
+    }
+    if args.backend.is_none() {
+        lines.push(format!("{AGAIN} --backend http://127.0.0.1:3000    your own server instead"));
+    }
+    lines.push(format!("{AGAIN} --check    one message through every region, as a table"));
+    lines
 }
 
 fn regions(world: &World, page: SocketAddr) -> Table<4> {

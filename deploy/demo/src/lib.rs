@@ -6,8 +6,9 @@
 //! | [`wan`] | the paths between them: relays that hold every byte for that long |
 //! | [`system`], [`run`] | everything together, and its life |
 //! | [`chat`] | the small backend: an ordinary WebSocket server |
-//! | [`page`], [`world`], [`live`], [`serve`], [`port`] | the page, what it is told, and how it is served |
-//! | [`certificate`], [`backend`], [`args`], [`say`], [`greeting`] | made-up certificates, the user's own server, command line, words |
+//! | [`page`], [`world`], [`live`] | the page, and what it is told |
+//! | [`serve`], [`port`], [`certificate`] | how it is served |
+//! | [`args`], [`backend`], [`say`], [`greeting`] | command line, the user's own server, words |
 //! | [`probe`], [`check`], [`table`] | a client that measures, and what it found |
 
 pub mod args;

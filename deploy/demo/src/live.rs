@@ -58,7 +58,7 @@ impl Link {
             ("dead", _) => LinkState::Down,
             _ => LinkState::Weak,
         };
-        let rtt_us = trunk.or(member.tunnels.first()).map_or(0, |tunnel| tunnel.rtt_us);
+        let rtt_us = trunk.or_else(|| member.tunnels.first()).map_or(0, |tunnel| tunnel.rtt_us);
         Self {
             state,
             reason: format!("{}: {}", member.health, member.health_reason),

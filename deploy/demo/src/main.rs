@@ -12,8 +12,8 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    // Quiet unless asked: the screen belongs to the demo's own words. quinn calls it an error that a
-    // tunnel stops.
+    // Quiet unless asked: the screen belongs to the demo's own words. quinn calls it an error
+    // that a tunnel stops.
     let filter = EnvFilter::try_from_env("ANTIPODE_LOG")
         .unwrap_or_else(|_| EnvFilter::new("error,quinn=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

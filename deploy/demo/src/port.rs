@@ -27,7 +27,9 @@ pub enum PortError {
         address: SocketAddr,
     },
     /// Not an address of this machine, or of a family that it doesn't speak.
-    #[error("this machine has no address {}: use --listen 127.0.0.1, or leave it out", address.ip())]
+    #[error(
+        "this machine has no address {}: use --listen 127.0.0.1, or leave it out", address.ip()
+    )]
     NotOurs {
         /// What was asked for.
         address: SocketAddr,

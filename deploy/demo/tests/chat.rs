@@ -90,7 +90,8 @@ async fn bad_upgrades_get_their_status() {
     check(&lab, "GET /chat HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "HTTP/1.1 426").await;
     check(&lab, "POST /chat HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "HTTP/1.1 405")
         .await;
-    let keyless = "GET /chat HTTP/1.1\r\nhost: x\r\nconnection: upgrade, close\r\nupgrade: websocket\r\n\
+    let keyless = "GET /chat HTTP/1.1\r\nhost: x\r\nconnection: upgrade, close\r\n\
+        upgrade: websocket\r\n\
         sec-websocket-version: 13\r\n\r\n";
     check(&lab, keyless, "HTTP/1.1 400").await;
     check(&lab, "GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "HTTP/1.1 404")

@@ -1,4 +1,5 @@
-//! The wide area, simulated on loopback: relays that hold every byte for as long as the distance takes.
+//! The wide area, simulated on loopback: relays that hold every byte as long as
+//! the distance takes.
 //!
 //! They delay and do nothing else: no loss, no limit of bandwidth, no jitter but the machine's own.
 
