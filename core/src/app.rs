@@ -207,6 +207,8 @@ async fn trunks(
     let listen = match config.trunk.carrier {
         Carrier::Quic => Listen::Quic(underlay.quic_socket(port)?),
         Carrier::Tcp => {
+            // The error of this one says how the tunnel's address gets onto the interface.
+            drop(underlay.quic_socket(0)?);
             let address = underlay.tcp_bind_address(port).expect("checked with the settings");
             Listen::Tcp(antipode_runtime::listen::bind_tcp("trunk.port", address).await?)
         }
