@@ -205,8 +205,11 @@ fn trunks(
     shutdown: &Shutdown,
     metrics: antipode_trunk::Metrics,
 ) -> Result<Trunks, StartError> {
+    // Over TCP it is not kept; but its error says how the tunnel's address gets onto the interface,
+    // without which the core's WireGuard drops what we send.
+    let socket = underlay.quic_socket(0)?;
     let socket = match config.trunk.carrier {
-        Carrier::Quic => Some(underlay.quic_socket(0)?),
+        Carrier::Quic => Some(socket),
         Carrier::Tcp => None,
     };
     let trunks = TrunksConfig {
