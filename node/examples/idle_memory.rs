@@ -1,7 +1,8 @@
-//! What an idle TLS WebSocket costs the node: RSS growth a session, with clients in another process.
+//! What an idle TLS WebSocket costs the node: RSS growth a session, with clients in another
+//! process.
 //!
-//! `cargo run -p antipode-node --example idle_memory -- 9000`. The core's end of each session is in the
-//! measured process too, so the figure is an upper bound.
+//! `cargo run -p antipode-node --example idle_memory -- 9000`. The core's end of each session is in
+//! the measured process too, so the figure is an upper bound.
 #![allow(clippy::print_stdout, reason = "a bench prints its result")]
 
 use std::error::Error;

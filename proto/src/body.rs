@@ -10,8 +10,8 @@ pub use crate::trunk::v1::segment::Body;
 /// chunks can't make the other end hold more than its credit says.
 pub const SEGMENT_OVERHEAD_BYTES: u64 = 64;
 
-/// Most bytes of payload in one chunk: larger frames and bodies travel in several, so that they hold
-/// up no other session of the lane for long (16 KiB takes 13 ms at 10 Mbit/s).
+/// Most bytes of payload in one chunk: larger frames and bodies travel in several, so that they
+/// hold up no other session of the lane for long (16 KiB takes 13 ms at 10 Mbit/s).
 pub const CHUNK_BYTES_MAX: usize = 16 * 1024;
 
 /// Credit in bytes that each end may take for granted before it has heard from the other.

@@ -1,5 +1,5 @@
-//! Antipode's wire contract: the generated types of `proto/antipode`, and the pure machines that give
-//! its frames meaning.
+//! Antipode's wire contract: the generated types of `proto/antipode`, and the pure machines that
+//! give its frames meaning.
 //!
 //! Nothing here knows a socket, a clock or a source of randomness. The gRPC stubs stand behind the
 //! feature `grpc`.

@@ -1,8 +1,8 @@
 //! One session: numbering, credit, cumulative acks, and replay after its lane broke.
 //!
 //! The same machine runs at the node and at the core. It knows no socket and no clock: the driver
-//! calls a `handle_*` method or [`Session::send`], then drains [`Session::poll_transmit`] towards the
-//! lane and [`Session::poll_deliver`] towards its own socket, then waits until
+//! calls a `handle_*` method or [`Session::send`], then drains [`Session::poll_transmit`] towards
+//! the lane and [`Session::poll_deliver`] towards its own socket, then waits until
 //! [`Session::poll_timeout`].
 
 mod config;
@@ -115,7 +115,8 @@ impl Session {
     /// # Errors
     ///
     /// The peer broke the protocol; the driver should [`Session::reset`] with
-    /// [`Cause::TrunkProtocol`]. A duplicate or a gap is no error: late frames of an older lane look so.
+    /// [`Cause::TrunkProtocol`]. A duplicate or a gap is no error: late frames of an older lane
+    /// look so.
     pub fn handle_frame(&mut self, kind: Kind) -> Result<(), ProtocolError> {
         if self.ended.is_some() {
             return Ok(());
@@ -162,7 +163,8 @@ impl Session {
         }
     }
 
-    /// The driver has written everything up to `seq` to its own socket, or has thrown it away for good.
+    /// The driver has written everything up to `seq` to its own socket, or has thrown it away for
+    /// good.
     pub fn handle_consumed(&mut self, seq: Seq, now: Instant) {
         self.receiver.handle_consumed(seq, now);
     }
@@ -176,8 +178,8 @@ impl Session {
         }
     }
 
-    /// The next frame for the lane, or `None` once drained. Changes after every `handle_*`, `send` and
-    /// `reset`.
+    /// The next frame for the lane, or `None` once drained. Changes after every `handle_*`, `send`
+    /// and `reset`.
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Kind> {
         if let Link::Detached { .. } = self.link {
@@ -307,8 +309,8 @@ impl Session {
             return Ok(());
         }
         let received = Seq::from(attached.received);
-        // A peer that has spoken knew the session: if it starts from nothing, it is not to be told all
-        // again, or a request would be carried out twice.
+        // A peer that has spoken knew the session: if it starts from nothing, it is not to be told
+        // all again, or a request would be carried out twice.
         let forgotten = received == Seq::ZERO && self.receiver.received() > Seq::ZERO;
         let resumed = if forgotten {
             Err(ProtocolError::StateLost { received: 0, acked: 0 })

@@ -1,8 +1,8 @@
 //! Whose turn it is on a lane: deficit round robin (Shreedhar and Varghese, SIGCOMM 1995).
 //!
-//! Each session in the round may put [`QUANTUM_BYTES`] on the lane, then the next one has its turn. What
-//! a session overshoots is taken off its next turn, so that a session with large chunks gets no more
-//! bytes than one with small ones.
+//! Each session in the round may put [`QUANTUM_BYTES`] on the lane, then the next one has its turn.
+//! What a session overshoots is taken off its next turn, so that a session with large chunks gets
+//! no more bytes than one with small ones.
 
 use std::collections::VecDeque;
 

@@ -1,8 +1,9 @@
-//! An ordinary backend, as a user would have one: WebSocket echo and HTTP, written with no code of ours.
+//! An ordinary backend, as a user would have one: WebSocket echo and HTTP, written with no code of
+//! ours.
 //!
 //! | request | answer |
 //! |---|---|
-//! | WebSocket, any path | echoes; chooses the last subprotocol offered; sets the cookie `backend=yes` |
+//! | WebSocket, any path | echoes; chooses the last subprotocol; sets the cookie `backend=yes` |
 //! | WebSocket `/close?code=C&reason=R` | closes at once |
 //! | WebSocket `/drop` | ends the socket without a close frame at the first message |
 //! | WebSocket `/headers` | sends the request's headers as JSON, then echoes |

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`repository`] | the repository as text, for the tests that read it |
 //! | [`require`] | a test that lacks something says so |
-//! | [`process`], [`programs`], [`foreign`] | programs that a test starts: any, ours, other people's |
+//! | [`process`], [`programs`], [`foreign`] | programs to start: any, ours, others' |
 //! | [`world`], [`settings`] | gateway, core and nodes as programs, and their configuration files |
 //! | [`namespaces`] | hosts of their own for them |
 //! | [`certificate`] | an authority for the test's TLS |

@@ -124,8 +124,8 @@ impl Host {
         finish(command)
     }
 
-    /// Starts Debian's wireguard-go on an interface `wg0` with a key of its own and UDP port 51820, as
-    /// an operator would.
+    /// Starts Debian's wireguard-go on an interface `wg0` with a key of its own and UDP port 51820,
+    /// as an operator would.
     ///
     /// # Errors
     ///

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// Folders that hold what tools made, not what people wrote.
-const MADE: [&str; 5] = ["target", "node_modules", ".git", ".venv", "__pycache__"];
+const MADE: [&str; 7] =
+    [".git", ".venv", ".venv-autobahn", "__pycache__", "node_modules", "reports", "target"];
 
 /// Endings of the files that count as written text.
 const TEXT: [&str; 18] = [

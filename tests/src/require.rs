@@ -1,4 +1,5 @@
-//! Tests that need what a bare machine lacks: skipped aloud, or failed where nothing may be skipped.
+//! Tests that need what a bare machine lacks: skipped aloud, or failed where nothing may be
+//! skipped.
 
 use std::io::Write;
 

@@ -35,8 +35,8 @@ impl Site {
         Self { address, host: None, tunnel: Tunnel::InProcess, carrier: "quic" }
     }
 
-    /// The tables of the file that say so. `port` is WireGuard's where it is ours; `more` belongs to
-    /// `[tunnel]`.
+    /// The tables of the file that say so. `port` is WireGuard's where it is ours; `more` belongs
+    /// to `[tunnel]`.
     fn tables(&self, port: u16, more: &str) -> String {
         let Self { address, carrier, .. } = self;
         let tunnel = match &self.tunnel {

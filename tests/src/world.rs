@@ -133,8 +133,8 @@ impl World {
         Ok(world)
     }
 
-    /// Starts a member and waits until it is ready. Where it ends because of its host's interface, does
-    /// what its words advise, as an operator would, and starts it again.
+    /// Starts a member and waits until it is ready. Where it ends because of its host's interface,
+    /// does what its words advise, as an operator would, and starts it again.
     fn member(
         &self,
         program: &str,
@@ -185,7 +185,8 @@ impl World {
         start(self.folder.path(), program, name, text, host)
     }
 
-    /// Has the gateway make a join token for a role, and writes it to the file of the member `name`.
+    /// Has the gateway make a join token for a role, and writes it to the file of the member
+    /// `name`.
     ///
     /// # Errors
     ///
@@ -234,7 +235,8 @@ impl World {
         Ok(printed)
     }
 
-    /// Metrics of a program, as its admin endpoint tells them: 0 the gateway, 1 the core, then nodes.
+    /// Metrics of a program, as its admin endpoint tells them: 0 the gateway, 1 the core, then
+    /// nodes.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! HTTP exchanges through the whole path: large bodies both ways in bounded memory, slow ones as they come.
+//! HTTP exchanges through the whole path: large bodies both ways in bounded memory, slow ones as
+//! they come.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

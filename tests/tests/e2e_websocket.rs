@@ -1,4 +1,5 @@
-//! WebSockets through the whole path: messages, large ones, closes both ways, the backend's own answer.
+//! WebSockets through the whole path: messages, large ones, closes both ways, the backend's own
+//! answer.
 
 use std::net::{IpAddr, Ipv4Addr};
 

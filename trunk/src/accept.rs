@@ -129,7 +129,8 @@ impl TrunkServer {
         Ok((Self { register, nodes: Arc::new(nodes) }, accepted))
     }
 
-    /// Names the nodes that may open lanes. One that is missing is cut off at once, and its sessions end.
+    /// Names the nodes that may open lanes. One that is missing is cut off at once, and its
+    /// sessions end.
     pub fn set_nodes(&self, nodes: Vec<NodeIdentity>) {
         let nodes: BTreeMap<_, _> = nodes.into_iter().map(|node| (node.address, node)).collect();
         self.register.retain(|member_id| nodes.values().any(|node| node.member_id == member_id));

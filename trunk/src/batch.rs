@@ -6,8 +6,8 @@ use antipode_proto::trunk::v1::{Batch, Frame, Hello};
 use bytes::Bytes;
 use prost::Message;
 
-/// A batch goes once it holds this much. Larger ones would keep small frames of other sessions waiting
-/// longer without saving more: from 64 frames on, the cost a frame is flat.
+/// A batch goes once it holds this much. Larger ones would keep small frames of other sessions
+/// waiting longer without saving more: from 64 frames on, the cost a frame is flat.
 pub(crate) const BATCH_BYTES_MAX: usize = 32 * 1024;
 
 /// The largest batch that is read: a full one, and the largest head behind it.

@@ -25,8 +25,8 @@ use crate::port::SessionPort;
 use crate::sessions::Sessions;
 use trunk::Trunk;
 
-/// What HTTP/2 lets one lane have unread. Its own defaults (64 KiB, hyper's 1 MiB) would hold a lane to
-/// 4 MiB/s at 250 ms.
+/// What HTTP/2 lets one lane have unread. Its own defaults (64 KiB, hyper's 1 MiB) would hold a
+/// lane to 4 MiB/s at 250 ms.
 pub(crate) const LANE_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// A lane that is silent for this long is asked whether it lives, and has as long to answer.
@@ -120,8 +120,8 @@ struct Inner {
 }
 
 impl Trunks {
-    /// Gets ready to dial; [`Trunks::set_cores`] says whom. `socket` is the UDP socket inside the tunnel
-    /// for QUIC; without one only cores with the TCP carrier can be reached.
+    /// Gets ready to dial; [`Trunks::set_cores`] says whom. `socket` is the UDP socket inside the
+    /// tunnel for QUIC; without one only cores with the TCP carrier can be reached.
     ///
     /// # Errors
     ///
@@ -148,8 +148,8 @@ impl Trunks {
         (trunks, accepted)
     }
 
-    /// Names the cores to have a trunk with. The sessions of one that is missing end; one that moved
-    /// is dialled at its new place and its sessions go on.
+    /// Names the cores to have a trunk with. The sessions of one that is missing end; one that
+    /// moved is dialled at its new place and its sessions go on.
     pub fn set_cores(&self, cores: Vec<CoreTarget>) {
         let Some(config) = &self.inner.config else { return };
         let mut trunks = self.inner.trunks.lock();

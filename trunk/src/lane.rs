@@ -26,8 +26,8 @@ pub(crate) const BATCHES_AHEAD: usize = 2;
 /// single frame doesn't wait at all.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Moves what waits in the queue to the call, until the call has ended. `wrap` makes a batch what the
-/// call's stream wants.
+/// Moves what waits in the queue to the call, until the call has ended. `wrap` makes a batch what
+/// the call's stream wants.
 pub(crate) async fn write_batches<T>(
     queue: &LaneQueue,
     out: &mpsc::Sender<T>,
@@ -80,8 +80,8 @@ pub(crate) async fn read_hello(inward: &mut Streaming<Batch>) -> Result<Hello, S
     if hello.version != VERSION {
         let Hello { version, software, .. } = hello;
         return Err(Status::failed_precondition(format!(
-            "this end speaks version {VERSION} of the trunk protocol, {software:?} version {version}: \
-             bring both to the same release"
+            "this end speaks version {VERSION} of the trunk protocol, {software:?} version \
+             {version}: bring both to the same release"
         )));
     }
     if hello.run.len() != 16 {

@@ -9,11 +9,11 @@
 //! | [`metrics`] | every series this crate exports |
 //! | [`testing`] | both ends in memory, for tests of what stands on top |
 //!
-//! Inside, from the session outwards: `cell` (a machine and who waits for it) → `queue` (whose turn it
-//! is on a lane) → `sessions` (all of one trunk) → `lane` (one gRPC call).
+//! Inside, from the session outwards: `cell` (a machine and who waits for it) → `queue` (whose turn
+//! it is on a lane) → `sessions` (all of one trunk) → `lane` (one gRPC call).
 //!
-//! A segment stays in its session's machine until the lane has room for it: there is no queue between
-//! them, so what waits is bounded by the sessions' own limits.
+//! A segment stays in its session's machine until the lane has room for it: there is no queue
+//! between them, so what waits is bounded by the sessions' own limits.
 
 pub mod accept;
 mod batch;

@@ -14,8 +14,9 @@ use crate::cell::Cell;
 
 /// One end of a session.
 ///
-/// One future may read ([`SessionPort::deliver`]) while another writes ([`SessionPort::ready`]) and a
-/// third waits for the end ([`SessionPort::finished`]); two of one kind would steal each other's wake-up.
+/// One future may read ([`SessionPort::deliver`]) while another writes ([`SessionPort::ready`]) and
+/// a third waits for the end ([`SessionPort::finished`]); two of one kind would steal each other's
+/// wake-up.
 ///
 /// Dropping the port before both directions have come to their end resets the session.
 #[derive(Debug)]
@@ -73,7 +74,8 @@ impl SessionPort {
         })
     }
 
-    /// Waits for the next segment. Cancel-safe. After the end of the far direction it waits for ever.
+    /// Waits for the next segment. Cancel-safe. After the end of the far direction it waits for
+    /// ever.
     ///
     /// # Errors
     ///

@@ -29,7 +29,8 @@ pub(crate) struct LaneQueue {
 #[derive(Debug, Default)]
 struct Waiting {
     turns: Turns<Arc<Cell>>,
-    /// By deadline: the delay is the same for all, so the order of arrival is the order of deadlines.
+    /// By deadline: the delay is the same for all, so the order of arrival is the order of
+    /// deadlines.
     acks: VecDeque<(Instant, Arc<Cell>)>,
     answers: VecDeque<Frame>,
 }

@@ -50,8 +50,8 @@ struct LaneLease {
     revoked: CancellationToken,
 }
 
-/// What a gRPC call holds while it carries a lane. Dropping it puts the lane down, unless a newer call
-/// carries it already.
+/// What a gRPC call holds while it carries a lane. Dropping it puts the lane down, unless a newer
+/// call carries it already.
 #[derive(Debug)]
 pub(crate) struct HeldLane {
     sessions: Arc<Sessions>,
@@ -125,8 +125,8 @@ impl Sessions {
         })
     }
 
-    /// Starts a session at the node, on the lane that its number falls on or, if that one is down, on
-    /// the next one that is up. `None` if all are down.
+    /// Starts a session at the node, on the lane that its number falls on or, if that one is down,
+    /// on the next one that is up. `None` if all are down.
     pub(crate) fn open(self: &Arc<Self>, head: RequestHead) -> Option<SessionPort> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let count = self.lanes.len();

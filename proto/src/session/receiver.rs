@@ -89,7 +89,8 @@ impl Receiver {
 
     pub(super) fn handle_segment(&mut self, seq: Seq, body: Body) -> Result<(), ProtocolError> {
         if seq != self.received.next() {
-            // A copy, or beyond a gap: a late frame of an older lane. A resume told the peer where we stand.
+            // A copy, or beyond a gap: a late frame of an older lane. A resume told the peer where
+            // we stand.
             return Ok(());
         }
         if self.received_bytes >= self.granted {

@@ -1,4 +1,5 @@
-//! The outgoing half: what is kept until it is acknowledged, and where the next transmission starts.
+//! The outgoing half: what is kept until it is acknowledged, and where the next transmission
+//! starts.
 
 use std::collections::VecDeque;
 
@@ -64,8 +65,8 @@ impl Sender {
         self.unacked_bytes < self.unacked_bytes_max && self.queued_bytes < self.credit
     }
 
-    /// A segment may go while any credit is left: it overshoots by itself at most, so that no segment
-    /// is too large ever to be sent.
+    /// A segment may go while any credit is left: it overshoots by itself at most, so that no
+    /// segment is too large ever to be sent.
     pub(super) fn wants_transmit(&self) -> bool {
         self.unacked.get(self.transmitted).is_some_and(|kept| kept.offset < self.credit)
     }

@@ -1,7 +1,7 @@
 //! Round trip and messages a second through the whole path, beside the same backend direct: JSON.
 //!
-//! Gateway, core, node, backend and clients are processes of their own on loopback. Direct and relay
-//! take turns, and each figure is the median of its rounds, so that a busy machine hits both.
+//! Gateway, core, node, backend and clients are processes of their own on loopback. Direct and
+//! relay take turns, and each figure is the median of its rounds, so that a busy machine hits both.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! Where lanes come in: QUIC on the tunnel's socket, or TCP on the interface's address. Either way the
-//! address inside the tunnel, which WireGuard vouches for, says which node it is.
+//! Where lanes come in: QUIC on the tunnel's socket, or TCP on the interface's address. Either way
+//! the address inside the tunnel, which WireGuard vouches for, says which node it is.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

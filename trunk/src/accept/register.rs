@@ -44,8 +44,8 @@ impl Register {
         Arc::new(Self { config, limit, incoming, metrics, trunks: Mutex::default() })
     }
 
-    /// The trunk that a lane belongs to, made if it is the first lane of the node's run. The sessions
-    /// of an older run end: the process that held their clients is gone.
+    /// The trunk that a lane belongs to, made if it is the first lane of the node's run. The
+    /// sessions of an older run end: the process that held their clients is gone.
     pub(crate) fn trunk(
         &self,
         node: &NodeIdentity,

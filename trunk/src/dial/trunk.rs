@@ -293,7 +293,8 @@ async fn channel(io: LaneIo) -> Result<Channel, tonic::transport::Error> {
         .await
 }
 
-/// A connector whose bytes are there already. It can't give them twice: a lane that breaks is opened anew.
+/// A connector whose bytes are there already. It can't give them twice: a lane that breaks is
+/// opened anew.
 struct Ready(Option<LaneIo>);
 
 impl tower_service::Service<Uri> for Ready {
