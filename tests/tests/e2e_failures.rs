@@ -54,10 +54,23 @@ fn a_bad_file_names_file_line_and_key() -> anyhow::Result<()> {
 fn every_example_file_is_good() -> anyhow::Result<()> {
     for name in ["gateway", "core", "node"] {
         let file = antipode_tests::repository::root().join(format!("deploy/examples/{name}.toml"));
-        let mut command = Command::new(program(&format!("antipode-{name}")));
-        command.arg("--config").arg(&file).arg("--check");
-        let process = Process::start(name, command)?;
-        assert_eq!(process.wait(LIMIT)?.code(), Some(0), "{}", process.printed());
+        is_good(name, &file)?;
+    }
+    Ok(())
+}
+
+/// What people paste from "On three hosts".
+#[test]
+fn the_readmes_files_are_good() -> anyhow::Result<()> {
+    let readme = std::fs::read_to_string(antipode_tests::repository::root().join("README.md"))?;
+    let folder = tempfile::tempdir()?;
+    for name in ["gateway", "core", "node"] {
+        let start = format!("cat >/etc/antipode/{name}.toml <<'END'\n");
+        let (_, rest) = readme.split_once(&start).expect("the README has a file for each program");
+        let (text, _) = rest.split_once("END\n").expect("it ends");
+        let file = folder.path().join(name);
+        std::fs::write(&file, text)?;
+        is_good(name, &file)?;
     }
     Ok(())
 }
@@ -191,6 +204,14 @@ fn a_clock_in_the_past_is_named() -> anyhow::Result<()> {
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     let node = Process::start("node0", command)?;
     node.wait_for("clock", LIMIT)?;
+    Ok(())
+}
+
+fn is_good(name: &str, file: &std::path::Path) -> anyhow::Result<()> {
+    let mut command = Command::new(program(&format!("antipode-{name}")));
+    command.arg("--config").arg(file).arg("--check");
+    let process = Process::start(name, command)?;
+    assert_eq!(process.wait(LIMIT)?.code(), Some(0), "{}", process.printed());
     Ok(())
 }
 
