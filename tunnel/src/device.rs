@@ -193,7 +193,7 @@ impl Device {
     pub fn handshake(&self, peer: &PublicKey, now: Instant, replies: &mut Vec<Reply>) {
         let mut out = Outcome { replies, metrics: &self.metrics };
         if let Some(peer) = self.table().by_key.get(peer) {
-            peer.link.lock().handshake(now, &mut out);
+            peer.link.lock().handshake_now(now, &mut out);
         }
     }
 

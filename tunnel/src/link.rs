@@ -98,6 +98,13 @@ impl Peer {
     }
 }
 
+/// What to do about a handshake that is under way.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Underway {
+    LetBe,
+    Repeat,
+}
+
 impl Link {
     pub(crate) fn endpoint(&self) -> Option<Endpoint> {
         self.endpoint
@@ -227,13 +234,22 @@ impl Link {
     }
 
     /// Begins a handshake unless one is under way.
-    pub(crate) fn handshake(&mut self, now: Instant, out: &mut Outcome<'_>) {
+    fn handshake(&mut self, now: Instant, out: &mut Outcome<'_>) {
+        self.initiate(Underway::LetBe, now, out);
+    }
+
+    /// Begins a handshake, or sends the initiation of the one under way again.
+    pub(crate) fn handshake_now(&mut self, now: Instant, out: &mut Outcome<'_>) {
+        self.initiate(Underway::Repeat, now, out);
+    }
+
+    fn initiate(&mut self, underway: Underway, now: Instant, out: &mut Outcome<'_>) {
         let mut message = [0u8; MESSAGE_BYTES_MAX];
         if self.endpoint.is_none() {
             return;
         }
         if let TunnResult::WriteToNetwork(bytes) =
-            self.tunn.format_handshake_initiation(&mut message, false)
+            self.tunn.format_handshake_initiation(&mut message, underway == Underway::Repeat)
         {
             self.expired = false;
             debug!(peer = self.config.public_key.short(), "handshake begun");

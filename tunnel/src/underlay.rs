@@ -70,6 +70,15 @@ impl Underlay {
         }
     }
 
+    /// Begins a handshake with a peer now; see [`Tunnel::handshake`]. An interface of the host begins
+    /// its own.
+    pub fn handshake(&self, peer: &PublicKey) {
+        match self {
+            Self::InProcess(tunnel) => tunnel.handshake(peer),
+            Self::Hosted(_) => {}
+        }
+    }
+
     /// A socket for quinn on our tunnel address; port 0 takes any.
     ///
     /// # Errors

@@ -165,6 +165,10 @@ impl Follower {
             let state = states.iter().find(|state| state.public_key == core.public_key);
             let trunk = trunks.iter().find(|trunk| &trunk.member_id == member_id);
             reports.push(report(member_id, state, trunk));
+            if trunk.is_some_and(|trunk| trunk.lanes_up == 0) {
+                // The core may have heard of us only now, or have lost its keys with a restart.
+                self.underlay.handshake(&core.public_key);
+            }
             if core.look(state) {
                 core.resolve().await;
                 moved = true;

@@ -107,7 +107,7 @@ fn a_handshake_can_be_asked_for() {
     node.device.handshake(&core.key, node.now, &mut node.replies);
     assert_eq!(node.only_message().len(), 148);
     node.device.handshake(&core.key, node.now, &mut node.replies);
-    assert!(node.replies.is_empty(), "one is under way");
+    assert_eq!(node.only_message().len(), 148, "the first may have gone to deaf ears");
 }
 
 /// boringtun gives up after 90 s by its own clock, then says so at each tick until somebody begins
