@@ -37,7 +37,7 @@ pub fn init(format: LogFormat) {
         return;
     }
     if let Some(refused) = filter.refused {
-        tracing::warn!(variable = refused, "log filter can't be read; using \"info\"");
+        tracing::warn!(variable = refused, "log filter can't be read; using the default");
     }
     std::panic::set_hook(Box::new(log_panic));
 }
@@ -67,6 +67,10 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     })
 }
 
+/// boringtun calls a handshake that nobody answered an error, each time; the tunnel counts those
+/// itself and says once what became of the trunk.
+const DEFAULT_FILTER: &str = "info,boringtun=off";
+
 struct Filter {
     accepted: EnvFilter,
     /// The variable whose text was no filter.
@@ -78,10 +82,10 @@ fn env_filter() -> Filter {
         let Ok(text) = std::env::var(variable) else { continue };
         return match EnvFilter::try_new(&text) {
             Ok(accepted) => Filter { accepted, refused: None },
-            Err(_) => Filter { accepted: EnvFilter::new("info"), refused: Some(variable) },
+            Err(_) => Filter { accepted: EnvFilter::new(DEFAULT_FILTER), refused: Some(variable) },
         };
     }
-    Filter { accepted: EnvFilter::new("info"), refused: None }
+    Filter { accepted: EnvFilter::new(DEFAULT_FILTER), refused: None }
 }
 
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
