@@ -5,6 +5,8 @@ use std::time::Duration;
 use antipode_runtime::shutdown::Failure;
 use antipode_runtime::telemetry::{chain, terminate};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::args::Args;
 use crate::check;
 use crate::greeting;
@@ -28,7 +30,7 @@ pub enum Outcome {
 /// # Errors
 /// If it can't start.
 pub async fn run(args: &Args) -> Result<Outcome, StartError> {
-    let mut stop = std::pin::pin!(terminate());
+    let mut stop = std::pin::pin!(told_to_stop());
     let system = tokio::select! {
         started = System::start(args) => started?,
         signal = &mut stop => {
@@ -46,6 +48,27 @@ pub async fn run(args: &Args) -> Result<Outcome, StartError> {
     };
     system.stop().await;
     Ok(outcome)
+}
+
+/// Waits for a signal. A closed terminal counts too, unless nohup(1) says otherwise: the demo's files
+/// are not to be left behind.
+async fn told_to_stop() -> &'static str {
+    if ignores_hangup() {
+        return terminate().await;
+    }
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return terminate().await };
+    tokio::select! {
+        signal = terminate() => signal,
+        _ = hangup.recv() => "SIGHUP",
+    }
+}
+
+/// Whether SIGHUP was set to be ignored before this program began: bit 0 of proc(5)'s `SigIgn`.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }
 
 async fn serve_or_check(args: &Args, system: &System) -> Outcome {
