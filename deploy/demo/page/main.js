@@ -218,7 +218,7 @@ async function refresh() {
     const trouble = byId("trouble");
     trouble.textContent = "The demo doesn't answer any more. Start it again and this page comes back by itself.";
     trouble.hidden = false;
-    for (const region of world.regions) map.show(region.name, "waiting");
+    showState({ regions: {} });
   }
 }
 
