@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use antipode_proto::DESCRIPTORS;
 use antipode_proto::session::Config as SessionConfig;
-use antipode_proto::trunk::v1::RequestHead;
 use antipode_proto::trunk::v1::trunk_server::TrunkServer as TrunkService;
 use antipode_runtime::clock;
 use antipode_runtime::shutdown::Shutdown;
@@ -24,16 +23,14 @@ pub use listen::{Listen, StartError};
 pub(crate) use register::Register;
 
 use crate::batch::BATCH_BYTES_READ_MAX;
-use crate::dial::TrunkState;
+use crate::carrier::AcceptedLane;
+use crate::lane::{KEEP_ALIVE, LANE_WINDOW_BYTES, SWEEP_INTERVAL};
 use crate::metrics::Metrics;
-use crate::port::SessionPort;
+use crate::peer::{Incoming, NodeIdentity, TrunkState};
 use crate::service::LaneService;
 
 /// Lanes accepted and not yet served.
 const LANES_WAITING_MAX: usize = 256;
-
-/// How often sessions without a lane are looked at.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A core keeps a session this much longer than its node does: a node that comes back in time must
 /// find it, or it would tell the core a request for the second time.
@@ -54,37 +51,6 @@ pub struct AcceptConfig {
     pub run: [u8; 16],
     /// Name and version, for the peer's log.
     pub software: String,
-}
-
-/// A node on the roster.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct NodeIdentity {
-    /// The identity in its certificate.
-    pub member_id: String,
-    /// What the operator calls it.
-    pub name: String,
-    /// Where it stands.
-    pub region: String,
-    /// Its address inside the tunnel, which follows from its WireGuard key.
-    pub address: Ipv6Addr,
-}
-
-impl NodeIdentity {
-    pub(crate) fn for_tests(name: &str) -> Self {
-        let (member_id, region) = (name.to_owned(), "test".to_owned());
-        Self { member_id, name: name.to_owned(), region, address: Ipv6Addr::LOCALHOST }
-    }
-}
-
-/// A session that a client opened at a node.
-#[derive(Debug)]
-pub struct Incoming {
-    /// What the client asked for; acknowledged already.
-    pub head: RequestHead,
-    /// The core's end of the session.
-    pub port: SessionPort,
-    /// The node it came through.
-    pub node: NodeIdentity,
 }
 
 /// The core's end of all trunks. Clones share it.
@@ -150,11 +116,7 @@ impl TrunkServer {
     }
 }
 
-fn serve(
-    service: LaneService,
-    waiting: mpsc::Receiver<crate::carrier::AcceptedLane>,
-    shutdown: &Shutdown,
-) {
+fn serve(service: LaneService, waiting: mpsc::Receiver<AcceptedLane>, shutdown: &Shutdown) {
     let (health_reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -164,10 +126,10 @@ fn serve(
         .max_decoding_message_size(BATCH_BYTES_READ_MAX)
         .max_encoding_message_size(BATCH_BYTES_READ_MAX);
     let server = Server::builder()
-        .initial_stream_window_size(crate::dial::LANE_WINDOW_BYTES)
-        .initial_connection_window_size(2 * crate::dial::LANE_WINDOW_BYTES)
-        .http2_keepalive_interval(Some(crate::dial::KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(crate::dial::KEEP_ALIVE))
+        .initial_stream_window_size(LANE_WINDOW_BYTES)
+        .initial_connection_window_size(2 * LANE_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .add_service(health)
         .add_service(reflection)
         .add_service(trunk);

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
-use crate::accept::NodeIdentity;
+use crate::peer::NodeIdentity;
 
 /// Time a carrier may take to open a lane, once it is there itself.
 const OPEN_PATIENCE: Duration = Duration::from_secs(5);

@@ -19,21 +19,12 @@ use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, TokioRuntime};
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
-use crate::accept::Incoming;
+use crate::lane::SWEEP_INTERVAL;
 use crate::metrics::Metrics;
+use crate::peer::{Incoming, TrunkState};
 use crate::port::SessionPort;
 use crate::sessions::Sessions;
 use trunk::Trunk;
-
-/// What HTTP/2 lets one lane have unread. Its own defaults (64 KiB, hyper's 1 MiB) would hold a
-/// lane to 4 MiB/s at 250 ms.
-pub(crate) const LANE_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-
-/// A lane that is silent for this long is asked whether it lives, and has as long to answer.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(5);
-
-/// How often sessions without a lane are looked at.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Settings of a node's end.
 #[derive(Clone, Debug)]
@@ -76,21 +67,6 @@ pub enum OpenError {
     /// There are cores, and no lane to any of them.
     #[error("no trunk to a core is up")]
     TrunkDown,
-}
-
-/// How a trunk does.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct TrunkState {
-    /// Who is at the other end.
-    pub member_id: String,
-    /// Lanes that carry something.
-    pub lanes_up: u32,
-    /// Sessions held at this end.
-    pub sessions: usize,
-    /// Round trip as the carrier measures it.
-    pub rtt: Option<Duration>,
-    /// Lost packets in a million.
-    pub loss_ppm: u32,
 }
 
 /// The TLS settings or the socket don't suit QUIC.

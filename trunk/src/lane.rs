@@ -21,6 +21,16 @@ pub(crate) const VERSION: u32 = 1;
 /// Batches between the lane's writer and the gRPC call: one in flight, one to follow.
 pub(crate) const BATCHES_AHEAD: usize = 2;
 
+/// What HTTP/2 lets one lane have unread. Its own defaults (64 KiB, hyper's 1 MiB) would hold a lane to
+/// 4 MiB/s at 250 ms.
+pub(crate) const LANE_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// A lane that is silent for this long is asked whether it lives, and has as long to answer.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// How often sessions without a lane are looked at.
+pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A busy lane gathers for this long before it flushes. One write a message costs 4 to 12 µs of
 /// processor time, a batch of 16 to 64 messages 0.4 to 0.6 µs a message; a lane that last carried a
 /// single frame doesn't wait at all.

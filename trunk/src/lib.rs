@@ -6,6 +6,7 @@
 //! | [`dial`] | the node's end: a trunk to each core, kept up for ever |
 //! | [`accept`] | the core's end: lanes in, sessions out |
 //! | [`carrier`] | what a lane runs on: a QUIC stream in the tunnel, or TCP through an interface |
+//! | [`peer`] | who is at the other end, and how the trunk does |
 //! | [`metrics`] | every series this crate exports |
 //! | [`testing`] | both ends in memory, for tests of what stands on top |
 //!
@@ -22,15 +23,17 @@ mod cell;
 pub mod dial;
 mod lane;
 pub mod metrics;
+pub mod peer;
 pub mod port;
 mod queue;
 mod service;
 mod sessions;
 pub mod testing;
 
-pub use accept::{AcceptConfig, Incoming, NodeIdentity, TrunkServer};
-pub use dial::{CoreTarget, OpenError, TrunkState, Trunks, TrunksConfig};
+pub use accept::{AcceptConfig, TrunkServer};
+pub use dial::{CoreTarget, OpenError, Trunks, TrunksConfig};
 pub use metrics::Metrics;
+pub use peer::{Incoming, NodeIdentity, TrunkState};
 pub use port::{Delivery, SessionPort};
 
 pub use antipode_proto::body::{Body, CHUNK_BYTES_MAX};

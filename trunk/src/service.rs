@@ -11,9 +11,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument, debug, info_span};
 
-use crate::accept::{NodeIdentity, Register};
+use crate::accept::Register;
 use crate::batch::greeting;
 use crate::lane::{self, BATCHES_AHEAD, VERSION};
+use crate::peer::NodeIdentity;
 use crate::sessions::Sessions;
 
 #[derive(Debug)]

@@ -16,10 +16,10 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::accept::{Incoming, NodeIdentity};
 use crate::batch::{BadShare, resolve_shared};
 use crate::cell::Cell;
 use crate::metrics::{Direction, Metrics};
+use crate::peer::{Incoming, NodeIdentity};
 use crate::port::SessionPort;
 use crate::queue::LaneQueue;
 

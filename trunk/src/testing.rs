@@ -9,9 +9,9 @@ use antipode_proto::trunk::v1::{Batch, RequestHead};
 use antipode_runtime::shutdown::Shutdown;
 use tokio::sync::mpsc;
 
-use crate::accept::{Incoming, NodeIdentity};
 use crate::lane;
 use crate::metrics::Metrics;
+use crate::peer::{Incoming, NodeIdentity};
 use crate::port::SessionPort;
 use crate::sessions::{Admission, SessionLimit, Sessions};
 

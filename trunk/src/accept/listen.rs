@@ -17,8 +17,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::either::Either;
 use tracing::{debug, info, warn};
 
-use super::{AcceptConfig, NodeIdentity};
+use super::AcceptConfig;
 use crate::carrier::AcceptedLane;
+use crate::peer::NodeIdentity;
 
 type Roster = watch::Receiver<BTreeMap<Ipv6Addr, NodeIdentity>>;
 

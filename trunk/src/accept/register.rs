@@ -11,9 +11,8 @@ use tokio::sync::mpsc;
 use tonic::Status;
 use tracing::info;
 
-use super::{Incoming, NodeIdentity};
-use crate::dial::TrunkState;
 use crate::metrics::Metrics;
+use crate::peer::{Incoming, NodeIdentity, TrunkState};
 use crate::sessions::{Admission, SessionLimit, Sessions};
 
 /// The trunks of a core, by the member at their other end.

@@ -24,10 +24,11 @@ use tonic::transport::{Channel, Uri};
 use tonic::{Status, Streaming};
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::{CoreTarget, KEEP_ALIVE, LANE_WINDOW_BYTES, TrunkState, TrunksConfig};
+use super::{CoreTarget, TrunksConfig};
 use crate::batch::{BATCH_BYTES_READ_MAX, greeting};
 use crate::carrier::{Carrier, LaneIo};
-use crate::lane::{self, BATCHES_AHEAD, VERSION};
+use crate::lane::{self, BATCHES_AHEAD, KEEP_ALIVE, LANE_WINDOW_BYTES, VERSION};
+use crate::peer::TrunkState;
 use crate::sessions::Sessions;
 
 /// A lost trunk is dialled again within a second, so that a link that is back is used at once.
