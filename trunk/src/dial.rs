@@ -5,7 +5,6 @@ mod trunk;
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use antipode_proto::registry::v1::Carrier as CarrierKind;
 use antipode_proto::session::Config as SessionConfig;
