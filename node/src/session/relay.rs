@@ -139,7 +139,10 @@ impl Relay {
     /// Nothing is left to do at the client's socket but to shut it.
     pub(crate) fn is_over(&self) -> bool {
         match self.stage {
-            Stage::Open | Stage::ClientClosed { .. } | Stage::Closing(_) => false,
+            Stage::Open
+            | Stage::ClientClosed { .. }
+            | Stage::Refused { .. }
+            | Stage::Closing(_) => false,
             Stage::Flushing { .. } => self.out.is_empty(),
             Stage::Over => true,
         }

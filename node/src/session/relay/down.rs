@@ -109,6 +109,7 @@ impl Relay {
                 self.echo_close(now);
             }
             Stage::ClientClosed { .. } => self.write_last_close(closing.close(), now),
+            Stage::Refused { .. } => self.begin_refusal(now),
             Stage::Closing(_) | Stage::Flushing { .. } | Stage::Over => {}
         }
     }

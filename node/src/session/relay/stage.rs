@@ -20,6 +20,9 @@ pub(super) enum Stage {
         /// What the client said, to be echoed should the backend not answer.
         close: Option<Box<(u16, String)>>,
     },
+    /// The client broke the protocol, and the far end was told. What the backend still answers to
+    /// what came before goes out first, as it would without us between; then `closing` begins.
+    Refused { deadline: Instant, closing: Box<Closing> },
     /// We close.
     Closing(Box<Closing>),
     /// Both have closed: the last bytes go out.
@@ -87,7 +90,7 @@ impl Relay {
                 let silence = self.heard + limits.ping_timeout;
                 [Some(ping), Some(silence), stall, self.drain_at].into_iter().flatten().min()
             }
-            Stage::ClientClosed { deadline, .. } => {
+            Stage::ClientClosed { deadline, .. } | Stage::Refused { deadline, .. } => {
                 [Some(*deadline), stall].into_iter().flatten().min()
             }
             Stage::Closing(closing) => closing.deadline,
@@ -106,6 +109,11 @@ impl Relay {
             Stage::ClientClosed { deadline, .. } => {
                 if *deadline <= now {
                     self.echo_close(now);
+                }
+            }
+            Stage::Refused { deadline, .. } => {
+                if is_stalled || *deadline <= now {
+                    self.begin_refusal(now);
                 }
             }
             Stage::Closing(closing) => {
@@ -162,6 +170,7 @@ impl Relay {
         match &self.stage {
             Stage::Open => {}
             Stage::ClientClosed { .. } => return self.write_last_close(closing.close(), now),
+            Stage::Refused { .. } => return self.begin_refusal(now),
             Stage::Closing(_) | Stage::Flushing { .. } | Stage::Over => return,
         }
         self.cause.get_or_insert(closing.cause);
@@ -172,6 +181,23 @@ impl Relay {
         let deadline = Some(now + patience);
         self.stage = Stage::Closing(Box::new(Closing { deadline, ..closing }));
         self.write_controls(now);
+    }
+
+    /// The client broke the protocol: it is told once the backend has said what it had to say.
+    pub(super) fn refuse_with(&mut self, closing: Closing, now: Instant) {
+        let Stage::Open = self.stage else { return self.begin_close(closing, now) };
+        self.cause.get_or_insert(closing.cause);
+        self.stage = Stage::Refused { deadline: now + READ_OFF, closing: Box::new(closing) };
+    }
+
+    /// The backend has said what it had to say, or had its time.
+    pub(super) fn begin_refusal(&mut self, now: Instant) {
+        if !matches!(self.stage, Stage::Refused { .. }) {
+            return;
+        }
+        if let Stage::Refused { closing, .. } = std::mem::replace(&mut self.stage, Stage::Open) {
+            self.begin_close(*closing, now);
+        }
     }
 
     /// Writes our close frame if it waits and no frame is open.
@@ -195,7 +221,7 @@ impl Relay {
             Stage::Closing(closing) => {
                 closing.after == After::ReadOff && !closing.is_due && self.out.is_empty()
             }
-            Stage::Open | Stage::ClientClosed { .. } => false,
+            Stage::Open | Stage::ClientClosed { .. } | Stage::Refused { .. } => false,
             Stage::Flushing { .. } | Stage::Over => self.out.is_empty(),
         }
     }
@@ -203,7 +229,7 @@ impl Relay {
     /// Whether a frame may still be written to the client.
     pub(super) fn is_writable(&self) -> bool {
         match &self.stage {
-            Stage::Open | Stage::ClientClosed { .. } => true,
+            Stage::Open | Stage::ClientClosed { .. } | Stage::Refused { .. } => true,
             Stage::Closing(closing) => closing.is_due && self.writer.inside_frame(),
             Stage::Flushing { .. } | Stage::Over => false,
         }

@@ -28,7 +28,7 @@ impl Relay {
             // It may still read the backend's close.
             Stage::ClientClosed { .. } | Stage::Flushing { .. } | Stage::Over => {}
             Stage::Open => self.lose(Cause::ClientLost),
-            Stage::Closing(closing) => {
+            Stage::Refused { closing, .. } | Stage::Closing(closing) => {
                 let cause = closing.cause;
                 self.lose(cause);
             }
@@ -87,7 +87,10 @@ impl Relay {
         match &self.stage {
             Stage::Open => false,
             Stage::Closing(closing) => closing.after == After::ReadOff,
-            Stage::ClientClosed { .. } | Stage::Flushing { .. } | Stage::Over => true,
+            Stage::ClientClosed { .. }
+            | Stage::Refused { .. }
+            | Stage::Flushing { .. }
+            | Stage::Over => true,
         }
     }
 
@@ -126,7 +129,10 @@ impl Relay {
                 self.end_up(end);
                 self.finish_writing(now);
             }
-            Stage::ClientClosed { .. } | Stage::Flushing { .. } | Stage::Over => {}
+            Stage::ClientClosed { .. }
+            | Stage::Refused { .. }
+            | Stage::Flushing { .. }
+            | Stage::Over => {}
         }
     }
 
@@ -140,10 +146,8 @@ impl Relay {
             reason: antipode_websocket::close::fit_reason(&reason).to_owned(),
             ..End::default()
         });
-        self.begin_close(
-            Closing::new(Cause::ClientProtocol, Some((code, reason)), After::ReadOff),
-            now,
-        );
+        let closing = Closing::new(Cause::ClientProtocol, Some((code, reason)), After::ReadOff);
+        self.refuse_with(closing, now);
     }
 }
 

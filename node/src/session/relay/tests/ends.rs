@@ -104,25 +104,51 @@ fn a_bad_frame_is_told_and_read_off() {
     let up = lab.up();
     let Body::End(told) = &up[0] else { panic!("{up:?}") };
     assert_eq!((told.cause(), told.close_code), (Cause::ClientProtocol, Some(1002)));
+    lab.down(1, end(Cause::BackendClosed, Some(1002), ""));
     assert_eq!(lab.close_code(), Some(1002));
     lab.write(usize::MAX);
     assert!(lab.relay.wants_shutdown() && !lab.relay.is_over());
     lab.raw(&[0xff; 5000]);
     assert!(lab.up().is_empty());
     assert_eq!(lab.relay.input.capacity(), 0);
-    lab.down(1, chunk(Some(0x81), None, b"late"));
-    assert!(lab.out().is_empty());
     assert_eq!(lab.relay.poll_consumed(), Some(Seq::from(1)), "thrown away is consumed");
     lab.wait(2 * SECOND);
     assert!(lab.relay.is_over());
 }
 
 #[test]
-fn a_bad_frame_during_a_frame_down_waits_for_its_end() {
+fn what_the_backend_answered_goes_out_before_a_refusal() {
+    let mut lab = Lab::open();
+    lab.client(|w, out| w.chunk(out, start(0x81, 5), b"hello"));
+    lab.raw(b"\x81\x03bad");
+    assert_eq!(lab.up().len(), 2, "the good frame, then the end");
+    assert!(lab.out().is_empty());
+    lab.down(1, chunk(Some(0x81), None, b"hello"));
+    assert_eq!(lab.out(), b"\x81\x05hello");
+    lab.down(2, end(Cause::BackendClosed, Some(1002), ""));
+    assert!(lab.out().starts_with(b"\x81\x05hello\x88"));
+}
+
+#[test]
+fn a_backend_that_says_nothing_does_not_hold_up_a_refusal() {
+    let mut lab = Lab::open();
+    lab.raw(b"\x81\x05hello");
+    lab.up();
+    assert!(lab.out().is_empty());
+    lab.wait(2 * SECOND);
+    assert_eq!(lab.close_code(), Some(1002));
+    lab.down(1, chunk(Some(0x81), None, b"late"));
+    assert_eq!(lab.close_code(), Some(1002), "nothing follows the close");
+    assert!(!lab.out().ends_with(b"late"));
+}
+
+#[test]
+fn a_refusal_waits_for_the_end_of_a_frame_down() {
     let mut lab = Lab::open();
     lab.down(1, chunk(Some(0x82), Some(4), b"12"));
     lab.raw(b"\x81\x05hello");
     lab.up();
+    lab.wait(2 * SECOND);
     assert_eq!(lab.out(), b"\x82\x0412");
     lab.down(2, chunk(None, None, b"34"));
     assert!(lab.out().starts_with(b"\x82\x041234\x88"));
