@@ -126,21 +126,44 @@ impl Run {
 }
 
 /// Cases that ended differently, as lines to read.
-#[must_use]
-pub fn differences(direct: &Outcomes, relay: &Outcomes) -> Vec<String> {
-    let ids: std::collections::BTreeSet<_> = direct.keys().chain(relay.keys()).collect();
-    ids.into_iter()
-        .filter(|id| direct.get(*id) != relay.get(*id))
-        .map(|id| {
+#[derive(Clone, Debug, Default)]
+pub struct Differences {
+    /// The relay did worse, or closed with another code.
+    pub worse: Vec<String>,
+    /// The relay was stricter to the letter than the backend is.
+    pub better: Vec<String>,
+}
+
+impl Differences {
+    /// Compares two runs.
+    #[must_use]
+    pub fn between(direct: &Outcomes, relay: &Outcomes) -> Self {
+        let ids: std::collections::BTreeSet<_> = direct.keys().chain(relay.keys()).collect();
+        let mut differences = Self::default();
+        for id in ids.into_iter().filter(|id| direct.get(*id) != relay.get(*id)) {
+            let (direct, relay) = (direct.get(id), relay.get(id));
             let told = |outcome: Option<&Outcome>| {
                 outcome.map_or_else(|| "not run".to_owned(), Outcome::told)
             };
-            format!("{id}: direct {}, relay {}", told(direct.get(id)), told(relay.get(id)))
-        })
-        .collect()
+            let line = format!("{id}: direct {}, relay {}", told(direct), told(relay));
+            match (direct, relay) {
+                (Some(direct), Some(relay)) if relay.only_stricter_than(direct) => {
+                    differences.better.push(line);
+                }
+                _ => differences.worse.push(line),
+            }
+        }
+        differences
+    }
 }
 
 impl Outcome {
+    /// `OK` where the other is `NON-STRICT`, and the same otherwise.
+    fn only_stricter_than(&self, other: &Self) -> bool {
+        let stricter = other.behavior == "NON-STRICT" && self.behavior == "OK";
+        stricter && Self { behavior: other.behavior.clone(), ..self.clone() } == *other
+    }
+
     /// On one line.
     #[must_use]
     pub fn told(&self) -> String {
