@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use antipode_runtime::clock::now;
 use antipode_runtime::shutdown::Shutdown;
-use rustls::ServerConfig;
+use parking_lot::Mutex;
+use rustls::{CertificateError, ServerConfig};
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,12 +24,16 @@ use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
+use crate::registry::rate::Bucket;
 
 /// A handshake costs two round trips; one that takes longer than this is no member's.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait when the process is out of descriptors: accepting again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the log says no more of clocks: strangers may show what they like.
+const CLOCK_PAUSE: Duration = Duration::from_secs(60);
 
 /// How a listener treats sockets.
 #[derive(Clone, Debug)]
@@ -76,6 +82,7 @@ pub fn accept(
     let inner = shutdown.clone();
     shutdown.spawn(async move {
         let places = Arc::new(Semaphore::new(admittance.sockets_max));
+        let brake = Arc::new(Mutex::new(Bucket::new(now())));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -97,6 +104,7 @@ pub fn accept(
             };
             let task = welcome(stream, address, admittance.tls.clone(), place);
             let (sender, metrics) = (sender.clone(), metrics.clone());
+            let brake = Arc::clone(&brake);
             let stop = inner.clone();
             inner.spawn(async move {
                 let done = tokio::select! {
@@ -107,6 +115,13 @@ pub fn accept(
                     Ok(Ok(socket)) => drop(sender.send(Ok(socket)).await),
                     Ok(Err(error)) => {
                         debug!(net.peer = %address, %error, "handshake failed");
+                        if is_about_time(&error) && brake.lock().take(1, CLOCK_PAUSE, now()) {
+                            warn!(
+                                net.peer = %address, %error,
+                                "a member's certificate isn't valid at this machine's time: set \
+                                 the clock here (see `timedatectl`, and that NTP runs), or there"
+                            );
+                        }
                         metrics.socket_refused("handshake");
                     }
                     Err(_) => metrics.socket_refused("handshake_timeout"),
@@ -133,6 +148,19 @@ async fn welcome(
     let certificate = certificates.and_then(|chain| chain.first()).map(|c| c.clone().into_owned());
     let caller = Caller { address, certificate };
     Ok(Socket { stream: Stream::Tls(stream), caller, _place: place })
+}
+
+/// Whether a certificate was refused for the time: then a clock is wrong, and members stay away.
+fn is_about_time(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(bad)) = tls else { return false };
+    matches!(
+        bad,
+        CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }
+    )
 }
 
 impl Socket {
@@ -188,5 +216,19 @@ impl AsyncWrite for Socket {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_certificates_out_of_their_time_are_about_time() {
+        let refused =
+            |bad| is_about_time(&io::Error::other(rustls::Error::InvalidCertificate(bad)));
+        assert!(refused(CertificateError::NotValidYet) && refused(CertificateError::Expired));
+        assert!(!refused(CertificateError::UnknownIssuer));
+        assert!(!is_about_time(&io::ErrorKind::UnexpectedEof.into()));
     }
 }

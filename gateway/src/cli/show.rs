@@ -105,11 +105,12 @@ fn sessions(member: &wire::Member) -> String {
     }
 }
 
-/// The best trunk's round trip.
+/// The best trunk's round trip. Only the end that dials measures it; 0 is unknown.
 fn trunk_rtt(member: &wire::Member) -> String {
-    let up = member.tunnels.iter().filter(|tunnel| tunnel.trunk_up);
-    match up.map(|tunnel| tunnel.rtt_us).min() {
+    let up = || member.tunnels.iter().filter(|tunnel| tunnel.trunk_up).map(|tunnel| tunnel.rtt_us);
+    match up().filter(|rtt_us| *rtt_us > 0).min() {
         Some(rtt_us) => format!("{:.1} ms", f64::from(rtt_us) / 1000.0),
+        None if up().next().is_some() => "-".to_owned(),
         None => "no trunk".to_owned(),
     }
 }
@@ -160,6 +161,15 @@ mod tests {
             ..Default::default()
         };
         insta::assert_snapshot!(members_table(&[node, core]));
+    }
+
+    #[test]
+    fn an_unknown_round_trip_is_not_told_as_none_at_all() {
+        let trunk = |rtt_us| wire::TunnelReport { rtt_us, trunk_up: true, ..Default::default() };
+        let shown = |tunnels| trunk_rtt(&wire::Member { tunnels, ..Default::default() });
+        assert_eq!(shown(vec![trunk(0)]), "-");
+        assert_eq!(shown(vec![trunk(0), trunk(1500)]), "1.5 ms");
+        assert_eq!(shown(vec![]), "no trunk");
     }
 
     #[test]
