@@ -234,6 +234,7 @@ fn introduction(config: &Config, tunnel_port: u16) -> Introduction {
         Carrier::Tcp => CarrierKind::Tcp,
     };
     Introduction {
+        software: SOFTWARE.to_owned(),
         region: member.region.to_string(),
         location,
         sessions_max: u32::try_from(config.limits.sessions_max.get()).unwrap_or(u32::MAX),

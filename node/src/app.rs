@@ -229,6 +229,7 @@ fn introduction(config: &Config) -> Introduction {
         .location
         .map(|location| Location { latitude: location.latitude, longitude: location.longitude });
     Introduction {
+        software: SOFTWARE.to_owned(),
         region: member.region.to_string(),
         location,
         public_urls: member.public_urls.clone(),

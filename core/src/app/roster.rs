@@ -43,14 +43,10 @@ pub(super) fn follow(
         loop {
             let current = roster.borrow_and_update().clone();
             follower.take_roster(&current).await;
-            loop {
-                tokio::select! {
-                    changed = roster.changed() => match changed {
-                        Ok(()) => break,
-                        Err(_) => return,
-                    },
-                    () = tokio::time::sleep(LOOK_INTERVAL) => follower.look().await,
-                }
+            // A look may wait for the interface: a new roster doesn't.
+            tokio::select! {
+                changed = roster.changed() => if changed.is_err() { return },
+                () = follower.keep_looking() => {}
             }
         }
     });
@@ -89,6 +85,13 @@ impl Follower {
         if let Err(error) = self.underlay.set_peers(peers).await {
             let error = chain(&error);
             warn!(error, "the tunnel's interface does not take its peers");
+        }
+    }
+
+    async fn keep_looking(&mut self) {
+        loop {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            self.look().await;
         }
     }
 

@@ -51,14 +51,9 @@ pub(super) fn follow(
         loop {
             let current = roster.borrow_and_update().clone();
             follower.take_roster(&current).await;
-            loop {
-                tokio::select! {
-                    changed = roster.changed() => match changed {
-                        Ok(()) => break,
-                        Err(_) => return,
-                    },
-                    () = tokio::time::sleep(LOOK_INTERVAL) => follower.look().await,
-                }
+            tokio::select! {
+                changed = roster.changed() => if changed.is_err() { return },
+                () = follower.keep_up() => {}
             }
         }
     });
@@ -89,33 +84,59 @@ struct Core {
 }
 
 impl Follower {
+    /// Takes a roster over. It looks up no names: a core that is off the roster is out at once.
     async fn take_roster(&mut self, roster: &Roster) {
-        let mut older = std::mem::take(&mut self.cores);
-        for peer in roster.peers.iter().filter(|peer| peer.role() == Role::Core) {
-            let peer = &overridden(peer, &self.overrides);
-            let Ok(key) = <[u8; 32]>::try_from(&*peer.wireguard_public_key) else {
-                warn!(core = peer.name, "the roster has a core without a WireGuard key");
-                continue;
-            };
-            let kept = older.remove(&peer.member_id);
-            let mut core = match kept.filter(|core| core.peer.endpoints == peer.endpoints) {
-                Some(core) => core,
-                None => {
-                    info!(core = peer.name, region = peer.region, "core on the roster");
-                    Core::new(peer.clone(), PublicKey::from(key))
-                }
-            };
-            core.peer = peer.clone();
-            core.public_key = PublicKey::from(key);
-            if core.endpoint.is_none() {
-                core.resolve().await;
+        let cores = || roster.peers.iter().filter(|peer| peer.role() == Role::Core);
+        let before = self.cores.len();
+        self.cores.retain(|member_id, core| {
+            let stays = cores().any(|peer| peer.member_id == *member_id);
+            if !stays {
+                info!(core = core.peer.name, "core off the roster");
             }
-            self.cores.insert(peer.member_id.clone(), core);
+            stays
+        });
+        if self.cores.len() < before {
+            self.set_trunks();
+            self.set_peers().await;
         }
-        for core in older.values() {
-            info!(core = core.peer.name, "core off the roster");
+        for peer in cores() {
+            self.take_core(overridden(peer, &self.overrides));
+        }
+    }
+
+    fn take_core(&mut self, peer: Peer) {
+        let Ok(key) = <[u8; 32]>::try_from(&*peer.wireguard_public_key) else {
+            warn!(core = peer.name, "the roster has a core without a WireGuard key");
+            return;
+        };
+        let key = PublicKey::from(key);
+        match self.cores.get_mut(&peer.member_id) {
+            Some(core) if core.peer.endpoints == peer.endpoints => {
+                core.peer = peer;
+                core.public_key = key;
+            }
+            Some(_) | None => {
+                info!(core = peer.name, region = peer.region, "core on the roster");
+                self.cores.insert(peer.member_id.clone(), Core::new(peer, key));
+            }
+        }
+    }
+
+    /// Goes by the roster that was taken over, until there is a newer one: it may be dropped at any
+    /// time, and waits for names and for the interface.
+    async fn keep_up(&mut self) {
+        for core in self.cores.values_mut().filter(|core| core.endpoint.is_none()) {
+            core.resolve().await;
         }
         self.set_peers().await;
+        self.set_trunks();
+        loop {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            self.look().await;
+        }
+    }
+
+    fn set_trunks(&self) {
         self.trunks.set_cores(self.cores.values().filter_map(|core| self.target(core)).collect());
     }
 
@@ -259,6 +280,9 @@ fn report(member_id: &str, state: Option<&PeerState>, trunk: Option<&TrunkState>
 
 #[cfg(test)]
 mod tests {
+    use antipode_tunnel::Tunnel;
+    use prometheus_client::registry::Registry;
+
     use super::*;
 
     #[tokio::test]
@@ -276,6 +300,43 @@ mod tests {
         core.resolve().await;
         assert_eq!(core.endpoint.unwrap().port(), 2);
         assert!(!core.look(None));
+    }
+
+    /// Names that don't resolve must not keep a core that was removed.
+    #[tokio::test]
+    async fn a_core_off_the_roster_is_out_before_names_are_looked_up() {
+        let shutdown = Shutdown::default();
+        let key = antipode_tunnel::PrivateKey::generate();
+        let config = antipode_tunnel::TunnelConfig::new(key, "127.0.0.1:0".parse().unwrap());
+        let metrics = antipode_tunnel::Metrics::register(&mut Registry::default());
+        let tunnel = Tunnel::bind(config, &shutdown.tasks(), metrics).unwrap();
+        let mut follower = Follower {
+            underlay: Underlay::InProcess(tunnel),
+            trunks: Trunks::in_memory().0,
+            carrier: Carrier::Quic,
+            overrides: BTreeMap::new(),
+            cores: BTreeMap::new(),
+            tunnels: Tunnels::default(),
+        };
+        let peer = |id: &str, key: u8| Peer {
+            member_id: id.to_owned(),
+            role: Role::Core.into(),
+            wireguard_public_key: vec![key; 32].into(),
+            endpoints: vec!["127.0.0.1:9".to_owned()],
+            ..Peer::default()
+        };
+        let keys = async |follower: &Follower| -> Vec<PublicKey> {
+            follower.underlay.peers().await.unwrap().iter().map(|peer| peer.public_key).collect()
+        };
+        follower.take_roster(&Roster { peers: vec![peer("a", 7), peer("b", 8)] }).await;
+        let _ = tokio::time::timeout(LOOK_INTERVAL / 2, follower.keep_up()).await;
+        assert_eq!(keys(&follower).await.len(), 2);
+
+        follower.take_roster(&Roster { peers: vec![peer("b", 8), peer("c", 9)] }).await;
+        assert_eq!(keys(&follower).await, [PublicKey::from([8; 32])]);
+        let _ = tokio::time::timeout(LOOK_INTERVAL / 2, follower.keep_up()).await;
+        assert_eq!(keys(&follower).await.len(), 2);
+        shutdown.stop_now();
     }
 
     #[test]
