@@ -95,7 +95,8 @@ struct Timings {
 impl Default for Timings {
     fn default() -> Self {
         Self {
-            retry: Bounds { first: Duration::from_millis(500), max: Duration::from_secs(15) },
+            // A gateway that starts again steers nobody before its nodes are back.
+            retry: Bounds { first: Duration::from_millis(500), max: Duration::from_secs(4) },
             dial: Duration::from_secs(10),
             answer: Duration::from_secs(10),
         }

@@ -3,7 +3,7 @@
 mod listen;
 mod register;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,8 +99,10 @@ impl TrunkServer {
     /// sessions end.
     pub fn set_nodes(&self, nodes: Vec<NodeIdentity>) {
         let nodes: BTreeMap<_, _> = nodes.into_iter().map(|node| (node.address, node)).collect();
-        self.register.retain(|member_id| nodes.values().any(|node| node.member_id == member_id));
+        let stay: BTreeSet<_> = nodes.values().map(|node| node.member_id.clone()).collect();
+        // First nobody gets in any more, then those who are in have to go.
         self.nodes.send_replace(nodes);
+        self.register.retain(|member_id| stay.contains(member_id));
     }
 
     /// Every trunk that has sessions or lanes.
