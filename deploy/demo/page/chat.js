@@ -63,7 +63,7 @@ export class Chat {
     const text = this.#text.value.trim();
     if (!text) return;
     const sentAt = clock();
-    if (!this.#line?.send({ op: "say", text, sent_at_ms: sentAt })) return;
+    if (!this.#line?.send({ op: "say", text, sent_at_us: sentAt })) return;
     const item = this.#show({ name: this.#name.value.trim(), region: this.#region, text }, "mine pending", "on its way…");
     this.#pending.set(sentAt, item);
     this.#text.value = "";
@@ -93,10 +93,10 @@ export class Chat {
   #said(said, old) {
     if (said.id <= this.#seen) return;
     this.#seen = said.id;
-    const took = clock() - said.sent_at_ms;
-    const mine = this.#pending.get(said.sent_at_ms);
+    const took = (clock() - said.sent_at_us) / 1_000;
+    const mine = this.#pending.get(said.sent_at_us);
     if (mine) {
-      this.#pending.delete(said.sent_at_ms);
+      this.#pending.delete(said.sent_at_us);
       mine.classList.remove("pending");
       mine.querySelector(".took").textContent = old
         ? "arrived before the line broke"
@@ -104,7 +104,7 @@ export class Chat {
       return;
     }
     // All pages of the demo share this machine's clock, so a one-way time can be told.
-    const plausible = !old && said.sent_at_ms && took >= 0 && took < 60_000;
+    const plausible = !old && said.sent_at_us && took >= 0 && took < 60_000;
     this.#show(said, "", plausible ? `arrived after ${format(took)} ms` : "said earlier");
   }
 
@@ -163,9 +163,12 @@ function clause(why) {
   return why.startsWith("“") ? `said ${why}` : why;
 }
 
-/** Milliseconds since 1970 with fractions, the same for all pages of one machine. */
+/**
+ * Microseconds since 1970, the same for all pages of one machine. Whole ones: they come back as they
+ * were sent, which a fraction may not.
+ */
 function clock() {
-  return performance.timeOrigin + performance.now();
+  return Math.round((performance.timeOrigin + performance.now()) * 1_000);
 }
 
 function remembered() {

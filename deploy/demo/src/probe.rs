@@ -179,7 +179,7 @@ impl Probe {
     /// # Errors
     /// If the socket is gone.
     pub async fn say(&mut self, text: &str) -> Result<(), ProbeError> {
-        let say = FromPage::Say { text: text.into(), sent_at_ms: None };
+        let say = FromPage::Say { text: text.into(), sent_at_us: None };
         self.send("sending a message", &say).await
     }
 

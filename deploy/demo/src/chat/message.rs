@@ -20,9 +20,10 @@ pub enum FromPage {
     Say {
         /// The words.
         text: String,
-        /// The sender's clock, if it wants it back.
+        /// The sender's clock in microseconds, if it wants it back. A whole number, since fractions
+        /// need not survive JSON bit by bit.
         #[serde(default)]
-        sent_at_ms: Option<f64>,
+        sent_at_us: Option<u64>,
     },
     /// Comes back as it is.
     Echo {
@@ -72,8 +73,8 @@ pub struct Said {
     pub region: String,
     /// The words.
     pub text: String,
-    /// The sender's clock when it said so.
-    pub sent_at_ms: Option<f64>,
+    /// The sender's clock in microseconds when it said so.
+    pub sent_at_us: Option<u64>,
 }
 
 /// Why something was not taken.
@@ -112,9 +113,9 @@ impl FromPage {
                 let region = region.chars().take(NAME_CHARS_MAX).collect();
                 Ok(Self::Hello { name, region })
             }
-            Self::Say { text, sent_at_ms } => {
+            Self::Say { text, sent_at_us } => {
                 let text = within(&text, TEXT_CHARS_MAX).ok_or(Refusal::Text)?;
-                Ok(Self::Say { text, sent_at_ms })
+                Ok(Self::Say { text, sent_at_us })
             }
             Self::Echo { id } => Ok(Self::Echo { id }),
         }
@@ -142,8 +143,8 @@ mod tests {
     fn reads_what_the_protocol_table_shows() {
         let hello = FromPage::Hello { name: "Ana".into(), region: "sydney".into() };
         check(r#"{"op":"hello","name":" Ana ","region":"sydney"}"#, Ok(hello));
-        let say = FromPage::Say { text: "hi".into(), sent_at_ms: Some(1.5) };
-        check(r#"{"op":"say","text":"hi","sent_at_ms":1.5}"#, Ok(say));
+        let say = FromPage::Say { text: "hi".into(), sent_at_us: Some(1_795_417_285_123_457) };
+        check(r#"{"op":"say","text":"hi","sent_at_us":1795417285123457}"#, Ok(say));
         check(r#"{"op":"echo","id":7}"#, Ok(FromPage::Echo { id: 7 }));
     }
 
@@ -166,11 +167,11 @@ mod tests {
             name: "Ana".into(),
             region: "sydney".into(),
             text: "hi".into(),
-            sent_at_ms: Some(1.5),
+            sent_at_us: Some(1_795_417_285_123_457),
         };
         let json = concat!(
             r#"{"op":"said","id":1,"name":"Ana","region":"sydney","#,
-            r#""text":"hi","sent_at_ms":1.5}"#
+            r#""text":"hi","sent_at_us":1795417285123457}"#
         );
         assert_eq!(ToPage::Said(said).to_json(), json);
         assert_eq!(ToPage::People { people: 3 }.to_json(), r#"{"op":"people","people":3}"#);

@@ -3,14 +3,14 @@
 //! It speaks JSON in text messages at [`PATH`]. What a page sends:
 //!
 //! - `{"op":"hello","name":"Ana","region":"sydney"}`: who talks, and from where.
-//! - `{"op":"say","text":"hi","sent_at_ms":1.5}`, after a hello: a message for everybody; the time
-//!   comes back as it is.
+//! - `{"op":"say","text":"hi","sent_at_us":1795417285123457}`, after a hello: a message for
+//!   everybody; the time comes back as it is.
 //! - `{"op":"echo","id":7}`: comes back at once, to measure a round trip; needs no hello.
 //!
 //! What the server sends:
 //!
 //! - `{"op":"welcome","people":2,"recent":[…]}` answers a hello; `recent` holds `said` messages.
-//! - `{"op":"said","id":1,"name":"Ana","region":"sydney","text":"hi","sent_at_ms":1.5}`, to all who
+//! - `{"op":"said","id":1,"name":"Ana","region":"sydney","text":"hi","sent_at_us":…}`, to all who
 //!   said hello, the sender too.
 //! - `{"op":"people","people":3}`: somebody came or went.
 //! - `{"op":"echo","id":7}`: the answer.

@@ -169,9 +169,9 @@ impl Person {
                 self.inside = Some(Inside { name, region, place });
                 Ok(Some(welcome))
             }
-            FromPage::Say { text, sent_at_ms } => {
+            FromPage::Say { text, sent_at_us } => {
                 let inside = self.inside.as_ref().ok_or(Refusal::Unintroduced)?;
-                self.room.say(&inside.name, &inside.region, text, sent_at_ms);
+                self.room.say(&inside.name, &inside.region, text, sent_at_us);
                 Ok(None)
             }
         }

@@ -53,11 +53,11 @@ impl Room {
     }
 
     /// Tells everybody.
-    pub(super) fn say(&self, name: &str, region: &str, text: String, sent_at_ms: Option<f64>) {
+    pub(super) fn say(&self, name: &str, region: &str, text: String, sent_at_us: Option<u64>) {
         let mut state = self.state.lock();
         state.said += 1;
         let (name, region) = (name.to_owned(), region.to_owned());
-        let said = Said { id: state.said, name, region, text, sent_at_ms };
+        let said = Said { id: state.said, name, region, text, sent_at_us };
         if state.recent.len() == RECENT_MAX {
             state.recent.pop_front();
         }
