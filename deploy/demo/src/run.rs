@@ -50,8 +50,8 @@ pub async fn run(args: &Args) -> Result<Outcome, StartError> {
     Ok(outcome)
 }
 
-/// Waits for a signal. A closed terminal counts too, unless nohup(1) says otherwise: the demo's files
-/// are not to be left behind.
+/// Waits for a signal. A closed terminal counts too, unless nohup(1) says otherwise: the demo's
+/// files are not to be left behind.
 async fn told_to_stop() -> &'static str {
     if ignores_hangup() {
         return terminate().await;
