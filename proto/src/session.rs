@@ -119,6 +119,10 @@ impl Session {
     /// look so.
     pub fn handle_frame(&mut self, kind: Kind) -> Result<(), ProtocolError> {
         if self.ended.is_some() {
+            // A peer that asks where we stand has to hear of the reset that found no lane.
+            if matches!(kind, Kind::Attach(_)) && self.reset_unsent {
+                self.link = Link::Attached;
+            }
             return Ok(());
         }
         match kind {

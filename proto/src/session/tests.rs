@@ -231,6 +231,24 @@ fn a_reset_waits_for_a_lane_but_not_for_ever() {
     assert!(node.is_finished());
 }
 
+/// The core waits to be asked: without an answer the node would ask for ever.
+#[test]
+fn a_core_that_reset_without_a_lane_says_so_when_asked() {
+    let now = start();
+    let mut core = with_request(now);
+    core.handle_link_down(now);
+    core.reset(Cause::BackendLost, "gone");
+    assert_eq!(core.poll_transmit(), None, "there is no lane");
+    let attach = Attach { epoch: 2, received: 0, ..Attach::default() };
+    core.handle_frame(Kind::Attach(attach)).expect("a question");
+    assert!(core.wants_transmit());
+    let Some(Kind::Reset(Reset { cause, .. })) = core.poll_transmit() else {
+        panic!("the node has to be told")
+    };
+    assert_eq!(cause, i32::from(Cause::BackendLost));
+    assert!(core.is_finished());
+}
+
 #[test]
 fn an_orderly_end_finishes_both() {
     let now = start();
