@@ -217,11 +217,13 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends sessions whose trunk has been away for too long.
+    /// Ends sessions that have been without a lane for too long. Whether their lane is up says
+    /// nothing: at the core a session stays without one until its node asks for it, and a node that
+    /// has given it up never does.
     pub(crate) fn handle_timeout(&self, now: Instant) {
-        if self.lanes.iter().any(|lane| !lane.queue.is_up()) {
-            self.for_each_cell(|cell| !cell.queue.is_up(), |cell| cell.handle_timeout(now));
-        }
+        let is_due =
+            |machine: &Session| machine.poll_timeout().is_some_and(|timeout| timeout <= now);
+        self.for_each_cell(|cell| cell.look(is_due), |cell| cell.handle_timeout(now));
     }
 
     /// The trunk is gone for good: its sessions end here and now.
@@ -330,3 +332,6 @@ const fn spread(id: u64) -> u64 {
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! What a core forgets, and when.
+
+use std::time::Duration;
+
+use super::*;
+use crate::peer::NodeIdentity;
+
+const ONE_LANE: u32 = 1;
+
+/// A node that gave a session up while the lane was down never asks for it again.
+#[tokio::test]
+async fn a_session_that_nobody_comes_back_for_is_given_up() {
+    let (core, _accepted, limit) = core(1);
+    let lane = core.lane_up(0).unwrap();
+    core.handle_batch(opening(7), 0).unwrap();
+    assert_eq!(core.len(), 1);
+    assert!(!limit.take(), "its place is taken");
+
+    drop(lane);
+    let _again = core.lane_up(0).unwrap();
+    core.handle_timeout(clock::now());
+    assert_eq!(core.len(), 1, "the node may still come back for it");
+    core.handle_timeout(clock::now() + core.config.resume_window + Duration::from_secs(1));
+    assert_eq!(core.len(), 0, "the lane is up, the session is not");
+    assert!(limit.take(), "its place is free again");
+}
+
+fn core(sessions_max: usize) -> (Arc<Sessions>, mpsc::Receiver<Incoming>, Arc<SessionLimit>) {
+    let (incoming, accepted) = mpsc::channel(16);
+    let limit = SessionLimit::new(sessions_max);
+    let node = NodeIdentity::for_tests("node");
+    let admission = Admission { incoming, node, limit: Arc::clone(&limit) };
+    let core = Sessions::new(ONE_LANE, Config::default(), Some(admission), Metrics::default());
+    (core, accepted, limit)
+}
+
+fn opening(session: u64) -> Batch {
+    let body = Some(Body::from(RequestHead::default()));
+    let segment = Segment { seq: 1, ack: 0, credit: 0, body };
+    let frame = Frame { session, kind: Some(Kind::Segment(segment)) };
+    Batch { hello: None, frames: vec![frame], shared: Vec::new() }
+}
