@@ -6,11 +6,18 @@ use http::header::{
     SEC_WEBSOCKET_VERSION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
+/// Most fields of one message that are taken from the trunk. Nodes let clients send far fewer; a map
+/// of headers panics at 2^15.
+const FIELDS_MAX: usize = 4096;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// The request's headers for a backend, `Host` included; `None` if some can't be sent.
 pub(crate) fn for_backend(head: &RequestHead, host: Option<&HeaderValue>) -> Option<HeaderMap> {
+    if head.headers.len() > FIELDS_MAX {
+        return None;
+    }
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 4);
     for header in &head.headers {
         let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
@@ -51,8 +58,9 @@ pub(crate) fn bytes(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 
-/// From the trunk, leaving out what is no header.
+/// From the trunk, leaving out what is no header, and what is beyond [`FIELDS_MAX`].
 pub(crate) fn map(lines: &[Header]) -> HeaderMap {
+    let lines = &lines[..lines.len().min(FIELDS_MAX)];
     let mut headers = HeaderMap::with_capacity(lines.len());
     for line in lines {
         let name = HeaderName::from_bytes(line.name.as_bytes());
@@ -131,6 +139,16 @@ mod tests {
         assert_eq!(headers["origin"], "https://chat.example");
         let host = HeaderValue::from_static("internal");
         assert_eq!(for_backend(&head, Some(&host)).unwrap()[HOST], "internal");
+    }
+
+    /// A map of headers panics beyond 2^15 names; a node may say anything.
+    #[test]
+    fn a_flood_of_headers_is_refused() {
+        let line = |n: u32| Header { name: format!("x-{n}"), value: "x".into() };
+        let flood: Vec<_> = (0..40_000).map(line).collect();
+        let head = RequestHead { headers: flood.clone(), ..RequestHead::default() };
+        assert!(for_backend(&head, None).is_none());
+        assert!(map(&flood).len() <= FIELDS_MAX);
     }
 
     #[test]

@@ -144,10 +144,11 @@ impl Upload {
         seq: Seq,
         pieces: &mpsc::Sender<Piece>,
     ) -> Result<(), Aborted> {
+        // At once: a backend that has answered already may never take the trailers.
+        self.port.consumed(seq);
         self.over.store(true, Ordering::Relaxed);
         let cause = end.cause();
         if cause != Cause::Complete {
-            self.port.consumed(seq);
             return Err(Aborted::ClientEnd(cause));
         }
         if !end.trailers.is_empty() {
@@ -155,7 +156,6 @@ impl Upload {
             self.push(Frame::trailers(trailers), seq, pieces).await;
         }
         self.is_whole.store(true, Ordering::Release);
-        self.port.consumed(seq);
         *self.last_taken.lock() = clock::now();
         Ok(())
     }

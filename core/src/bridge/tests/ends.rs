@@ -174,3 +174,21 @@ async fn assert_closed(core: &Core, cause: &str) {
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     assert!(text.contains(&format!("closed_total{{cause=\"{cause}\"}} 1")), "{text}");
 }
+
+/// The backend is gone before it can be told, and nobody has noticed: the client takes nothing.
+#[tokio::test]
+async fn a_close_that_the_backend_never_gets_is_over_all_the_same() {
+    let (_core, node, mut backend) = relayed("[timeouts]\nclosing = \"200ms\"\n").await;
+    let len = 512 * 1024_u64;
+    backend.write_all(&[&[0x82, 0x7f][..], &len.to_be_bytes()].concat()).await.unwrap();
+    backend.write_all(&vec![7; 512 * 1024]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    backend.set_zero_linger().unwrap();
+    drop(backend);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    node.send_close(1000, "");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let (_, end) = node.rest().await;
+    assert!([Cause::BackendLost, Cause::BackendTimeout].contains(&end.cause()), "{end:?}");
+    timeout(PATIENCE, node.port.finished()).await.expect("the close is acknowledged");
+}

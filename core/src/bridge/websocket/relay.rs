@@ -116,9 +116,7 @@ impl<'a> Relay<'a> {
             }
         };
         up.shut(closing).await;
-        if up.end.is_none() {
-            bridge.discard(up.port).await?;
-        }
+        settle(bridge, up).await?;
         Ok(cause)
     }
 
@@ -148,7 +146,7 @@ impl<'a> Relay<'a> {
             UpEnd::Closed(cause) => return Self::last_words(bridge, cause, down, up).await,
         };
         send_end(up.port, cause, "")?;
-        bridge.discard(up.port).await?;
+        settle(bridge, up).await?;
         Ok(cause)
     }
 
@@ -174,11 +172,18 @@ impl<'a> Relay<'a> {
             Ok(DownEnd::Reset(ended)) => return Err(ended),
             Err(_) => send_end(up.port, Cause::BackendTimeout, "the backend did not close")?,
         }
-        if up.end.is_none() {
-            bridge.discard(up.port).await?;
-        }
+        settle(bridge, up).await?;
         Ok(cause)
     }
+}
+
+/// Nothing more goes to the backend: what it has not taken is thrown away, up to the client's end.
+async fn settle(bridge: &Bridge, up: &mut Up<'_>) -> Result<(), Ended> {
+    up.drop_unwritten();
+    if up.end.is_none() {
+        bridge.discard(up.port).await?;
+    }
+    Ok(())
 }
 
 /// Both close frames are out. RFC 6455 section 7.1.1: the server ends TCP first; not for ever.

@@ -110,6 +110,14 @@ impl Up<'_> {
         let _ = timeout(patience, self.socket.shutdown()).await;
     }
 
+    /// What the backend never took is thrown away, and so acknowledged.
+    pub(super) fn drop_unwritten(&mut self) {
+        self.output.clear();
+        if let Some(seq) = self.unwritten.take() {
+            self.port.consumed(seq);
+        }
+    }
+
     async fn flush(&mut self) -> Result<(), UpEnd> {
         while self.output.has_remaining() {
             let write = timeout(self.write_timeout, self.socket.write(&self.output));
