@@ -2,7 +2,8 @@
 //!
 //! Two kinds of task. What [`Shutdown::spawn`] starts is work: the drain waits for it. What
 //! [`Shutdown::spawn_service`] starts carries the work (tunnel, lanes, heartbeats, admin): it runs
-//! until the work is done, and is stopped then.
+//! until the work is done, and is stopped then. What [`Shutdown::spawn_last`] starts runs between
+//! the two: it says goodbye over what services carry.
 
 use std::error::Error;
 use std::future::Future;
@@ -19,6 +20,9 @@ use tracing::{Instrument, error};
 /// How long services may take to return once told to stop; a task that ignores it is left behind.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the goodbyes may take: a message on its way, not an answer.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Two signals and a head count. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
@@ -29,9 +33,12 @@ pub struct Shutdown {
 struct Inner {
     /// Told first: listeners stop, sessions send their client a go-away.
     drain: CancellationToken,
+    /// Told when the work has ended: say goodbye.
+    last: CancellationToken,
     /// Told last: return now.
     stop: CancellationToken,
     work: TaskTracker,
+    goodbyes: TaskTracker,
     services: TaskTracker,
     failed: CancellationToken,
     failure: Mutex<Option<Failure>>,
@@ -86,6 +93,20 @@ impl Shutdown {
         F: Future<Output = ()> + Send + 'static,
     {
         self.inner.services.spawn(self.guarded(task)).abort_handle()
+    }
+
+    /// Spawns what is to run when the work has ended and services still run, for a second at most.
+    /// Where there is no time for a drain it does not run at all.
+    pub fn spawn_last<F>(&self, task: F) -> AbortHandle
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let last = self.inner.last.clone();
+        let task = async move {
+            last.cancelled().await;
+            task.await;
+        };
+        self.inner.goodbyes.spawn(self.guarded(task)).abort_handle()
     }
 
     /// Spawns a service whose error is the program's: see [`Shutdown::fail`].
@@ -179,6 +200,9 @@ impl Shutdown {
             () = self.inner.stop.cancelled() => self.inner.work.is_empty(),
         };
         let tasks = self.inner.work.len();
+        self.inner.last.cancel();
+        self.inner.goodbyes.close();
+        let _ = timeout(LAST_PATIENCE, self.inner.goodbyes.wait()).await;
         self.inner.stop.cancel();
         self.inner.services.close();
         let all = async {

@@ -112,3 +112,30 @@ async fn an_aborted_task_is_no_failure() {
     assert_eq!(shutdown.finish(GRACE).await, Finish::Drained);
     assert!(shutdown.take_failure().is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_goodbye_is_said_after_the_work_and_over_what_services_carry() {
+    let shutdown = Shutdown::default();
+    let story = Arc::new(Mutex::new(Vec::new()));
+    let teller = |what: &'static str| {
+        let story = Arc::clone(&story);
+        move || story.lock().push(what)
+    };
+    let (worked, said, served) = (teller("worked"), teller("said"), teller("served"));
+    let polite = shutdown.clone();
+    shutdown.spawn(async move {
+        polite.draining().await;
+        sleep(Duration::from_secs(2)).await;
+        worked();
+    });
+    shutdown.spawn_last(async move { said() });
+    shutdown.spawn_last(std::future::pending());
+    shutdown.spawn_service(async move {
+        sleep(Duration::from_millis(2_500)).await;
+        served();
+    });
+    let before = crate::clock::now();
+    assert_eq!(shutdown.finish(GRACE).await, Finish::Drained);
+    assert_eq!(*story.lock(), ["worked", "said", "served"]);
+    assert_eq!(crate::clock::now() - before, Duration::from_secs(3), "a goodbye has a second");
+}

@@ -25,6 +25,8 @@ type Roster = watch::Receiver<BTreeMap<Ipv6Addr, NodeIdentity>>;
 
 /// QUIC's application error for a peer that has no business here.
 const NOT_ON_ROSTER: u32 = 1;
+/// QUIC's application error for a core that has drained and stops.
+const STOPS: u32 = 2;
 
 /// A place where lanes are accepted.
 #[derive(Debug)]
@@ -57,7 +59,12 @@ pub(super) fn start(
     match listen {
         Listen::Quic(socket) => {
             let endpoint = endpoint(socket, config)?;
-            let each = shutdown.clone();
+            let (each, stopping) = (shutdown.clone(), endpoint.clone());
+            // Else nodes would wait for the idle timeout before they dial whoever comes next.
+            shutdown.spawn_last(async move {
+                stopping.close(STOPS.into(), b"the core stops");
+                stopping.wait_idle().await;
+            });
             shutdown.spawn_service(async move {
                 while let Some(incoming) = endpoint.accept().await {
                     let (roster, lanes) = (roster.clone(), lanes.clone());
