@@ -21,8 +21,8 @@ pub(crate) const VERSION: u32 = 1;
 /// Batches between the lane's writer and the gRPC call: one in flight, one to follow.
 pub(crate) const BATCHES_AHEAD: usize = 2;
 
-/// What HTTP/2 lets one lane have unread. Its own defaults (64 KiB, hyper's 1 MiB) would hold a lane to
-/// 4 MiB/s at 250 ms.
+/// What HTTP/2 lets one lane have unread. Its own defaults (64 KiB, hyper's 1 MiB) would hold a
+/// lane to 4 MiB/s at 250 ms.
 pub(crate) const LANE_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// A lane that is silent for this long is asked whether it lives, and has as long to answer.

@@ -235,8 +235,8 @@ impl Tunnel {
     }
 
     /// Begins a handshake with a peer now, or repeats the initiation of one under way: for a caller
-    /// that has noticed, sooner than WireGuard's own timers, that nothing comes back. At most once a
-    /// second, please: WireGuard itself waits 5 s between two (paper, section 6.1).
+    /// that has noticed, sooner than WireGuard's own timers, that nothing comes back. At most once
+    /// a second, please: WireGuard itself waits 5 s between two (paper, section 6.1).
     pub fn handshake(&self, peer: &PublicKey) {
         let mut replies = Vec::new();
         self.shared.device.handshake(peer, now(), &mut replies);

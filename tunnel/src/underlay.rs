@@ -70,8 +70,8 @@ impl Underlay {
         }
     }
 
-    /// Begins a handshake with a peer now; see [`Tunnel::handshake`]. An interface of the host begins
-    /// its own.
+    /// Begins a handshake with a peer now; see [`Tunnel::handshake`]. An interface of the host
+    /// begins its own.
     pub fn handshake(&self, peer: &PublicKey) {
         match self {
             Self::InProcess(tunnel) => tunnel.handshake(peer),

@@ -6,8 +6,8 @@ use http::header::{
     SEC_WEBSOCKET_VERSION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
-/// Most fields of one message that are taken from the trunk. Nodes let clients send far fewer; a map
-/// of headers panics at 2^15.
+/// Most fields of one message that are taken from the trunk. Nodes let clients send far fewer; a
+/// map of headers panics at 2^15.
 const FIELDS_MAX: usize = 4096;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
