@@ -11,6 +11,10 @@ use antipode_proto::trunk::v1::Header;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+/// Most fields of one message that are taken from the trunk. Cores let backends send far fewer; a
+/// map of headers panics at 2^15.
+const FIELDS_MAX: usize = 4096;
+
 /// Takes off what `is_dropped` names and keeps the order of the rest, which `HeaderMap::remove`
 /// does not.
 pub fn drop_fields(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool) {
@@ -44,8 +48,8 @@ pub fn to_wire(headers: &HeaderMap) -> Vec<Header> {
 /// out: the core checked them, so this is only our guard against splitting a response.
 #[must_use]
 pub fn from_wire(fields: Vec<Header>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(fields.len());
-    for Header { name, value } in fields {
+    let mut headers = HeaderMap::with_capacity(fields.len().min(FIELDS_MAX));
+    for Header { name, value } in fields.into_iter().take(FIELDS_MAX) {
         let name = HeaderName::from_bytes(name.as_bytes());
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) {
             headers.append(name, value);
@@ -76,6 +80,13 @@ mod tests {
         drop_fields(&mut headers, |name| name == "a");
         let names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         assert_eq!((names, headers.len()), (vec!["b", "c", "d"], 4));
+    }
+
+    /// A map of headers panics beyond 2^15 names; a core may say anything.
+    #[test]
+    fn a_flood_of_headers_is_cut() {
+        let field = |n: u32| Header { name: format!("x-{n}"), value: Bytes::from_static(b"1") };
+        assert_eq!(from_wire((0..40_000).map(field).collect()).len(), FIELDS_MAX);
     }
 
     #[test]
