@@ -86,6 +86,7 @@ impl TrunkServer {
         }
         let service = LaneService {
             register: Arc::clone(&register),
+            on_roster,
             shutdown: shutdown.clone(),
             run: config.run,
             software: config.software,

@@ -1,12 +1,14 @@
 //! The core's gRPC service: takes a lane's greeting, finds the trunk it belongs to, and runs it.
 
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use antipode_proto::trunk::v1::trunk_server::Trunk;
 use antipode_proto::trunk::v1::{Batch, Hello};
 use antipode_runtime::shutdown::Shutdown;
 use antipode_tunnel::tuning::LANES_MAX;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument, debug, info_span};
@@ -20,6 +22,7 @@ use crate::sessions::Sessions;
 #[derive(Debug)]
 pub(crate) struct LaneService {
     pub(crate) register: Arc<Register>,
+    pub(crate) on_roster: watch::Receiver<BTreeMap<Ipv6Addr, NodeIdentity>>,
     pub(crate) shutdown: Shutdown,
     pub(crate) run: [u8; 16],
     pub(crate) software: String,
@@ -43,8 +46,13 @@ impl Trunk for LaneService {
         // The greeting is read in the lane's own task: the call is answered at once.
         let (register, answer) = (Arc::clone(&self.register), self.hello());
         let span = info_span!("lane", node = %node.name, lane.id = tracing::field::Empty);
+        let on_roster = self.on_roster.clone();
         let lane = async move {
             match greet(&register, &node, &mut inward, &out, answer).await {
+                // After the trunk is on the register: whoever empties that comes later, then.
+                Ok(_) if on_roster.borrow().get(&node.address) != Some(&node) => {
+                    let _ = out.send(Err(Status::permission_denied("not on the roster"))).await;
+                }
                 Ok((sessions, hello)) => carry(&sessions, hello.lane, &mut inward, &out).await,
                 Err(status) => {
                     debug!(%status, "lane refused");

@@ -155,7 +155,7 @@ impl Dialler {
                 Err(error) if !told => {
                     told = true;
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    warn!(%error, cause, "no trunk: check the core's UDP port, and clocks; trying on");
+                    warn!(%error, cause, "no trunk: check the core's port, and clocks; trying on");
                 }
                 Err(error) => debug!(%error, "no trunk"),
             }
