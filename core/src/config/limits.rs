@@ -26,7 +26,8 @@ pub struct LimitsTable {
 impl Default for LimitsTable {
     fn default() -> Self {
         Self {
-            sessions_max: at_least_one(50_000),
+            // Below what one source address can open to one TCP backend: about 28,000 ports.
+            sessions_max: at_least_one(25_000),
             connects_max: at_least_one(256),
             // Node.js sends heads of at most 16 KiB by default, and few sites come near it.
             response_head_bytes_max: 64 * 1024,
