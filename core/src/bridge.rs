@@ -12,7 +12,7 @@ use antipode_proto::body::Body;
 use antipode_proto::trunk::v1::{Cause, End, RequestHead, SessionKind};
 use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::{Ended, Incoming, SessionPort};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{Instrument, debug, info_span};
 
 mod answer;
@@ -134,11 +134,29 @@ impl Bridge {
                 }
             }
         };
-        if let Ok(outcome) = timeout(self.config.timeouts.closing, rest).await {
+        if let Some(outcome) = self.while_closing(port, rest).await {
             return outcome;
         }
         port.reset(Cause::BackendClosed, "the backend takes no more");
         Ok(())
+    }
+
+    /// Waits for `rest` until the client has had everything and `timeouts.closing` more: one who reads
+    /// slowly gets all of it, one who does not close gets no longer. The node ends those who read nothing.
+    async fn while_closing<T>(
+        &self,
+        port: &SessionPort,
+        rest: impl Future<Output = T>,
+    ) -> Option<T> {
+        let late = async {
+            port.heard_out().await;
+            sleep(self.config.timeouts.closing).await;
+        };
+        tokio::select! {
+            biased;
+            rest = rest => Some(rest),
+            () = late => None,
+        }
     }
 
     /// Shortly before the drain's grace ends, while there is still a trunk to tell the far end.

@@ -259,13 +259,19 @@ impl Session {
         self.sender.is_ended() && self.receiver.end_is_consumed()
     }
 
+    /// Whether the peer has acknowledged everything we had to say, our end included.
+    #[must_use]
+    pub fn is_heard_out(&self) -> bool {
+        self.sender.is_ended() && self.sender.is_empty()
+    }
+
     /// Whether the machine can be dropped: nothing has to be sent, awaited or delivered any more.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         if self.ended.is_some() {
             return !self.reset_unsent;
         }
-        self.is_complete() && self.sender.is_empty() && !self.receiver.owes_ack()
+        self.is_complete() && self.is_heard_out() && !self.receiver.owes_ack()
     }
 
     /// The attachment that counts now.

@@ -58,6 +58,7 @@ impl Cell {
         let wants_transmit = machine.wants_transmit();
         let ack_deadline = machine.ack_deadline();
         let (finished, ended) = (machine.is_finished(), machine.ended().is_some());
+        let heard_out = machine.is_heard_out();
         drop(machine);
 
         if wants_transmit {
@@ -70,6 +71,8 @@ impl Cell {
         }
         if finished || ended {
             self.wake_all();
+        } else if heard_out {
+            self.finishing.wake();
         }
         result
     }

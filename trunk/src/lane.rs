@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::batch::{BATCH_BYTES_MAX, Draft};
 use crate::metrics::{Direction, Metrics};
-use crate::queue::LaneQueue;
+use crate::queue::Writer;
 use crate::sessions::Sessions;
 
 /// The version of the trunk protocol that this program speaks.
@@ -39,7 +39,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(1);
 /// Moves what waits in the queue to the call, until the call has ended. `wrap` makes a batch what
 /// the call's stream wants.
 pub(crate) async fn write_batches<T>(
-    queue: &LaneQueue,
+    writer: &Writer,
     out: &mpsc::Sender<T>,
     metrics: &Metrics,
     wrap: impl Fn(Batch) -> T,
@@ -47,7 +47,7 @@ pub(crate) async fn write_batches<T>(
     let mut gather_until = None;
     loop {
         tokio::select! {
-            () = queue.ready() => {}
+            () = writer.ready() => {}
             () = out.closed() => return,
         }
         if let Some(until) = gather_until {
@@ -55,7 +55,9 @@ pub(crate) async fn write_batches<T>(
         }
         let Ok(permit) = out.reserve().await else { return };
         let mut draft = Draft::default();
-        queue.collect(&mut draft, clock::now());
+        if writer.collect(&mut draft, clock::now()).is_err() {
+            return;
+        }
         let frames = draft.frames_count();
         if frames == 0 {
             continue;

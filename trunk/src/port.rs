@@ -119,6 +119,21 @@ impl SessionPort {
         self.cell.change(|machine| machine.reset(cause, detail));
     }
 
+    /// Waits until the far end has acknowledged everything that was sent here, the end included: it is
+    /// written to the far socket, however slowly that is read. Resolves too when the session is over.
+    ///
+    /// Shares its wake-up with [`SessionPort::finished`].
+    pub async fn heard_out(&self) {
+        poll_fn(|task| {
+            self.cell.wait_finishing(task.waker());
+            match self.cell.look(|machine| machine.is_heard_out() || machine.ended().is_some()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
     /// Waits until nothing has to be sent, awaited or delivered any more.
     pub async fn finished(&self) {
         poll_fn(|task| {

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use antipode_proto::trunk::v1::Frame;
-use antipode_proto::turns::Turns;
+use antipode_proto::turns::{Turn, Turns};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::Notify;
@@ -22,8 +22,9 @@ const ANSWERS_MAX: usize = 4096;
 pub(crate) struct LaneQueue {
     pub(crate) index: u32,
     waiting: Mutex<Waiting>,
-    wake: Notify,
     up: AtomicBool,
+    /// Counts the calls that carried the lane. Only the newest may take anything from here.
+    generation: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -33,15 +34,32 @@ struct Waiting {
     /// deadlines.
     acks: VecDeque<(Instant, Arc<Cell>)>,
     answers: VecDeque<Frame>,
+    /// Wakes the newest call's writer, and no other.
+    wake: Arc<Notify>,
 }
+
+/// What one gRPC call takes from the lane with, for as long as no newer call carries it.
+///
+/// A call that was replaced may still run for a moment. Had it a share in the queue, it would take the
+/// answer to the newer call's attach with it into nowhere.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    queue: Arc<LaneQueue>,
+    generation: u64,
+    wake: Arc<Notify>,
+}
+
+/// A newer call carries the lane.
+#[derive(Debug)]
+pub(crate) struct Replaced;
 
 impl LaneQueue {
     pub(crate) fn new(index: u32) -> Arc<Self> {
         Arc::new(Self {
             index,
             waiting: Mutex::default(),
-            wake: Notify::new(),
             up: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
         })
     }
 
@@ -53,11 +71,26 @@ impl LaneQueue {
         self.up.store(up, Ordering::Release);
     }
 
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// A new call carries the lane: from here on nobody else takes from it.
+    pub(crate) fn writer(self: &Arc<Self>) -> Writer {
+        let wake = Arc::new(Notify::new());
+        let mut waiting = self.waiting.lock();
+        waiting.wake = Arc::clone(&wake);
+        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        drop(waiting);
+        Writer { queue: Arc::clone(self), generation, wake }
+    }
+
     /// The session has something to send.
     pub(crate) fn enqueue(&self, cell: &Arc<Cell>) {
         if !cell.queued.swap(true, Ordering::AcqRel) {
-            self.waiting.lock().turns.enqueue(Arc::clone(cell));
-            self.wake.notify_one();
+            let mut waiting = self.waiting.lock();
+            waiting.turns.enqueue(Arc::clone(cell));
+            waiting.wake.notify_one();
         }
     }
 
@@ -65,11 +98,9 @@ impl LaneQueue {
     pub(crate) fn arm_ack(&self, cell: &Arc<Cell>, due: Instant) {
         if !cell.ack_armed.swap(true, Ordering::AcqRel) {
             let mut waiting = self.waiting.lock();
-            let first = waiting.acks.is_empty();
             waiting.acks.push_back((due, Arc::clone(cell)));
-            drop(waiting);
-            if first {
-                self.wake.notify_one();
+            if waiting.acks.len() == 1 {
+                waiting.wake.notify_one();
             }
         }
     }
@@ -79,61 +110,7 @@ impl LaneQueue {
         let mut waiting = self.waiting.lock();
         if waiting.answers.len() < ANSWERS_MAX {
             waiting.answers.push_back(frame);
-            drop(waiting);
-            self.wake.notify_one();
-        }
-    }
-
-    /// Waits until something can go.
-    pub(crate) async fn ready(&self) {
-        loop {
-            let due = {
-                let waiting = self.waiting.lock();
-                if !waiting.turns.is_empty() || !waiting.answers.is_empty() {
-                    return;
-                }
-                waiting.acks.front().map(|(due, _)| *due)
-            };
-            match due {
-                None => self.wake.notified().await,
-                Some(due) => tokio::select! {
-                    () = self.wake.notified() => {}
-                    () = tokio::time::sleep_until(due.into()) => return,
-                },
-            }
-        }
-    }
-
-    /// Fills a batch: due acknowledgements, answers, then turn by turn.
-    pub(crate) fn collect(&self, draft: &mut Draft, now: Instant) {
-        self.release_acks(now);
-        for frame in std::mem::take(&mut self.waiting.lock().answers) {
-            draft.push(frame);
-        }
-        while draft.len_bytes() < BATCH_BYTES_MAX {
-            let Some(mut turn) = self.waiting.lock().turns.next_turn() else { break };
-            let cell = Arc::clone(&turn.session);
-            cell.queued.store(false, Ordering::Release);
-            let mut more = false;
-            let after = cell.turn(|machine| {
-                while turn.deficit > 0 && draft.len_bytes() < BATCH_BYTES_MAX {
-                    let Some(kind) = machine.poll_transmit() else { break };
-                    let frame = Frame { session: cell.id, kind: Some(kind) };
-                    let bytes = frame.encoded_len();
-                    turn.deficit -= i64::try_from(bytes).unwrap_or(i64::MAX);
-                    draft.push(frame);
-                }
-                more = machine.wants_transmit();
-                (machine.is_finished(), machine.ack_deadline())
-            });
-            if more && !cell.queued.swap(true, Ordering::AcqRel) {
-                self.waiting.lock().turns.again(turn);
-            }
-            match after {
-                (true, _) => cell.forget(),
-                (false, Some(due)) => self.arm_ack(&cell, due),
-                (false, None) => {}
-            }
+            waiting.wake.notify_one();
         }
     }
 
@@ -160,5 +137,81 @@ impl LaneQueue {
             cell.ack_armed.store(false, Ordering::Release);
             cell.handle_timeout(now);
         }
+    }
+}
+
+impl Writer {
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Waits until something can go.
+    pub(crate) async fn ready(&self) {
+        loop {
+            let due = {
+                let waiting = self.queue.waiting.lock();
+                if !waiting.turns.is_empty() || !waiting.answers.is_empty() {
+                    return;
+                }
+                waiting.acks.front().map(|(due, _)| *due)
+            };
+            match due {
+                None => self.wake.notified().await,
+                Some(due) => tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = tokio::time::sleep_until(due.into()) => return,
+                },
+            }
+        }
+    }
+
+    /// Fills a batch: due acknowledgements, answers, then turn by turn.
+    pub(crate) fn collect(&self, draft: &mut Draft, now: Instant) -> Result<(), Replaced> {
+        self.queue.release_acks(now);
+        for frame in self.take_answers()? {
+            draft.push(frame);
+        }
+        while draft.len_bytes() < BATCH_BYTES_MAX {
+            let Some(turn) = self.queue.waiting.lock().turns.next_turn() else { break };
+            self.take_turn(turn, draft)?;
+        }
+        Ok(())
+    }
+
+    fn take_answers(&self) -> Result<VecDeque<Frame>, Replaced> {
+        let mut waiting = self.queue.waiting.lock();
+        self.check()?;
+        Ok(std::mem::take(&mut waiting.answers))
+    }
+
+    fn take_turn(&self, mut turn: Turn<Arc<Cell>>, draft: &mut Draft) -> Result<(), Replaced> {
+        let cell = Arc::clone(&turn.session);
+        cell.queued.store(false, Ordering::Release);
+        let (outcome, more, finished, due) = cell.turn(|machine| {
+            // Under the machine's lock: a newer call counts up before it changes any machine.
+            let outcome = self.check();
+            while outcome.is_ok() && turn.deficit > 0 && draft.len_bytes() < BATCH_BYTES_MAX {
+                let Some(kind) = machine.poll_transmit() else { break };
+                let frame = Frame { session: cell.id, kind: Some(kind) };
+                turn.deficit -= i64::try_from(frame.encoded_len()).unwrap_or(i64::MAX);
+                draft.push(frame);
+            }
+            (outcome, machine.wants_transmit(), machine.is_finished(), machine.ack_deadline())
+        });
+        if more && !cell.queued.swap(true, Ordering::AcqRel) {
+            let mut waiting = self.queue.waiting.lock();
+            waiting.turns.again(turn);
+            waiting.wake.notify_one();
+        }
+        match (finished, due) {
+            (true, _) => cell.forget(),
+            (false, Some(due)) => self.queue.arm_ack(&cell, due),
+            (false, None) => {}
+        }
+        outcome
+    }
+
+    fn check(&self) -> Result<(), Replaced> {
+        if self.queue.generation() == self.generation { Ok(()) } else { Err(Replaced) }
     }
 }

@@ -98,9 +98,7 @@ async fn greet(
 }
 
 async fn carry(sessions: &Arc<Sessions>, index: u32, inward: &mut Streaming<Batch>, out: &Outward) {
-    let (Some(held), Some(queue)) = (sessions.lane_up(index), sessions.queue(index)) else {
-        return;
-    };
+    let Some(held) = sessions.lane_up(index) else { return };
     tokio::select! {
         outcome = lane::read_batches(sessions, index, inward) => {
             if let Err(status) = outcome {
@@ -108,7 +106,7 @@ async fn carry(sessions: &Arc<Sessions>, index: u32, inward: &mut Streaming<Batc
                 let _ = out.try_send(Err(status));
             }
         }
-        () = lane::write_batches(queue, out, &sessions.metrics, Ok) => {}
+        () = lane::write_batches(&held.writer, out, &sessions.metrics, Ok) => {}
         () = held.revoked() => {
             let _ = out.try_send(Err(Status::aborted("a newer lane took over, or the node left")));
         }

@@ -21,7 +21,7 @@ use crate::cell::Cell;
 use crate::metrics::{Direction, Metrics};
 use crate::peer::{Incoming, NodeIdentity};
 use crate::port::SessionPort;
-use crate::queue::LaneQueue;
+use crate::queue::{LaneQueue, Writer};
 
 /// One trunk's sessions at one end.
 #[derive(Debug)]
@@ -40,14 +40,8 @@ pub(crate) struct Sessions {
 #[derive(Debug)]
 struct Lane {
     queue: Arc<LaneQueue>,
-    /// The gRPC call that carries the lane: the newest one counts, the one before is told to go.
-    lease: Mutex<LaneLease>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct LaneLease {
-    generation: u64,
-    revoked: CancellationToken,
+    /// Tells the call that carries the lane to go. Held while the lane goes up or down.
+    revoked: Mutex<CancellationToken>,
 }
 
 /// What a gRPC call holds while it carries a lane. Dropping it puts the lane down, unless a newer
@@ -56,19 +50,20 @@ struct LaneLease {
 pub(crate) struct HeldLane {
     sessions: Arc<Sessions>,
     index: u32,
-    lease: LaneLease,
+    pub(crate) writer: Writer,
+    revoked: CancellationToken,
 }
 
 impl HeldLane {
     /// Resolves when a newer call carries the lane, or the trunk is closed.
     pub(crate) async fn revoked(&self) {
-        self.lease.revoked.cancelled().await;
+        self.revoked.cancelled().await;
     }
 }
 
 impl Drop for HeldLane {
     fn drop(&mut self) {
-        self.sessions.lane_down(self.index, &self.lease);
+        self.sessions.lane_down(self.index, self.writer.generation());
     }
 }
 
@@ -112,7 +107,7 @@ impl Sessions {
         metrics: Metrics,
     ) -> Arc<Self> {
         let lanes = (0..lanes.max(1))
-            .map(|index| Lane { queue: LaneQueue::new(index), lease: Mutex::default() })
+            .map(|index| Lane { queue: LaneQueue::new(index), revoked: Mutex::default() })
             .collect();
         Arc::new(Self {
             config,
@@ -135,14 +130,18 @@ impl Sessions {
             .map(|step| &self.lanes[(start + step) % count])
             .find(|lane| lane.queue.is_up())?;
 
+        let generation = lane.queue.generation();
         let mut machine = Session::new(Side::Node, self.config, clock::now());
         machine.handle_link_up();
         let cell = Cell::new(id, machine, Arc::clone(&lane.queue), Arc::downgrade(self));
         self.insert(Arc::clone(&cell));
         cell.change(|machine| machine.send(Body::from(head)));
-        // The lane may have broken between the look and the insertion.
-        if !lane.queue.is_up() {
+        // The lane may have broken, and even come back, between the look and the insertion.
+        if !lane.queue.is_up() || lane.queue.generation() != generation {
             cell.change(|machine| machine.handle_link_down(clock::now()));
+            if lane.queue.is_up() {
+                cell.change(Session::handle_link_up);
+            }
         }
         Some(SessionPort::new(cell))
     }
@@ -170,11 +169,11 @@ impl Sessions {
     /// A gRPC call carries the lane now; whatever carried it before is told to go.
     pub(crate) fn lane_up(self: &Arc<Self>, index: u32) -> Option<HeldLane> {
         let lane = self.lane(index)?;
-        let mut current = lane.lease.lock();
-        current.revoked.cancel();
-        let generation = current.generation + 1;
-        *current = LaneLease { generation, revoked: CancellationToken::new() };
-        let lease = current.clone();
+        let mut current = lane.revoked.lock();
+        current.cancel();
+        *current = CancellationToken::new();
+        let revoked = current.clone();
+        let writer = lane.queue.writer();
         self.detach(lane, index);
         lane.queue.set_up(true);
         self.metrics.lanes_up.inc();
@@ -185,20 +184,20 @@ impl Sessions {
                 |cell| cell.change(Session::handle_link_up),
             );
         }
-        Some(HeldLane { sessions: Arc::clone(self), index, lease })
+        Some(HeldLane { sessions: Arc::clone(self), index, writer, revoked })
     }
 
-    fn lane_down(&self, index: u32, lease: &LaneLease) {
+    fn lane_down(&self, index: u32, generation: u64) {
         let Some(lane) = self.lane(index) else { return };
-        let current = lane.lease.lock();
-        if current.generation == lease.generation {
+        let _current = lane.revoked.lock();
+        if lane.queue.generation() == generation {
             self.detach(lane, index);
         }
     }
 
     /// Tells every call that carries one of the lanes to go.
     pub(crate) fn revoke_lanes(&self) {
-        self.lanes.iter().for_each(|lane| lane.lease.lock().revoked.cancel());
+        self.lanes.iter().for_each(|lane| lane.revoked.lock().cancel());
     }
 
     /// Takes everything a batch brought.

@@ -57,16 +57,17 @@ fn join(
     out: mpsc::Sender<Batch>,
     mut inward: mpsc::Receiver<Batch>,
 ) {
-    let (reader, writer) = (Arc::clone(sessions), Arc::clone(sessions));
+    let sessions = Arc::clone(sessions);
     let held = sessions.lane_up(index).expect("the lane exists");
     shutdown.spawn_service(async move {
-        let _held = held;
-        while let Some(batch) = inward.recv().await {
-            reader.handle_batch(batch, index).expect("both ends keep the protocol");
-        }
-    });
-    shutdown.spawn_service(async move {
-        let queue = writer.queue(index).expect("the lane exists");
-        lane::write_batches(queue, &out, &writer.metrics, |batch| batch).await;
+        let read = async {
+            while let Some(batch) = inward.recv().await {
+                sessions.handle_batch(batch, index).expect("both ends keep the protocol");
+            }
+        };
+        tokio::join!(
+            read,
+            lane::write_batches(&held.writer, &out, &sessions.metrics, |batch| batch)
+        );
     });
 }

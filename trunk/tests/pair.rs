@@ -89,6 +89,21 @@ async fn many_sessions_share_the_lanes() {
     }
 }
 
+#[tokio::test]
+async fn who_reads_slowly_is_heard_out() {
+    let (node, core) = port_pair(request("/")).await;
+    let core = core.port;
+    core.send(ResponseHead { status: 101, ..ResponseHead::default() }.into()).unwrap();
+    core.send(chunk(b"last words")).unwrap();
+    core.send(end(Cause::BackendClosed)).unwrap();
+    for _ in 0..3 {
+        let waits = timeout(Duration::from_millis(100), core.heard_out()).await;
+        assert!(waits.is_err(), "the node has not written everything yet");
+        next(&node).await;
+    }
+    timeout(Duration::from_secs(5), core.heard_out()).await.expect("all is written");
+}
+
 async fn next(port: &SessionPort) -> Body {
     let delivery = timeout(Duration::from_secs(5), port.deliver()).await.expect("in time");
     let delivery = delivery.expect("the session lives");

@@ -261,13 +261,11 @@ impl Dialler {
         out: &mpsc::Sender<Batch>,
     ) -> Result<(), LaneError> {
         let sessions = &self.sessions;
-        let (Some(held), Some(queue)) = (sessions.lane_up(index), sessions.queue(index)) else {
-            return Ok(());
-        };
+        let Some(held) = sessions.lane_up(index) else { return Ok(()) };
         tokio::select! {
             () = held.revoked() => Ok(()),
             outcome = lane::read_batches(sessions, index, inward) => Ok(outcome?),
-            () = lane::write_batches(queue, out, &sessions.metrics, |batch| batch) => Ok(()),
+            () = lane::write_batches(&held.writer, out, &sessions.metrics, |batch| batch) => Ok(()),
         }
     }
 

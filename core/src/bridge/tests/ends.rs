@@ -192,3 +192,13 @@ async fn a_close_that_the_backend_never_gets_is_over_all_the_same() {
     assert!([Cause::BackendLost, Cause::BackendTimeout].contains(&end.cause()), "{end:?}");
     timeout(PATIENCE, node.port.finished()).await.expect("the close is acknowledged");
 }
+
+#[tokio::test]
+async fn who_reads_slowly_gets_the_last_words_too() {
+    let (_core, node, mut backend) = relayed("[timeouts]\nclosing = \"50ms\"\n").await;
+    backend.write_all(b"\x81\x02hi\x88\x02\x03\xe8").await.unwrap();
+    // The client takes nothing for many times as long as a close may take.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(&node.chunk().await.payload[..], b"hi");
+    assert_eq!(node.end().await.close_code, Some(1000));
+}

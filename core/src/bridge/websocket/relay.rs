@@ -92,11 +92,12 @@ impl<'a> Relay<'a> {
             DownEnd::Closed(close) => {
                 send_close(up.port, close)?;
                 // The client's own close frame, and what it sent before it, still go up.
-                match timeout(closing, up.run()).await {
-                    Ok(UpEnd::Closed(_)) => end_socket(bridge, down, up).await,
-                    Ok(UpEnd::Reset(ended)) => return Err(ended),
-                    Ok(UpEnd::Cut(_) | UpEnd::Lost | UpEnd::Slow | UpEnd::Silent) => {}
-                    Err(_) => {
+                let port = up.port;
+                match bridge.while_closing(port, up.run()).await {
+                    Some(UpEnd::Closed(_)) => end_socket(bridge, down, up).await,
+                    Some(UpEnd::Reset(ended)) => return Err(ended),
+                    Some(UpEnd::Cut(_) | UpEnd::Lost | UpEnd::Slow | UpEnd::Silent) => {}
+                    None => {
                         let reason = "the client did not close";
                         up.say_close(close::GOING_AWAY, reason, closing).await;
                     }
