@@ -125,6 +125,25 @@ async fn a_session_outlives_its_lanes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_lane_comes_back_after_an_outage() {
+    let world = World::new();
+    let core = Core::start(&world, [1; 16]).await;
+    let node = Node::start(&world, [2; 16]);
+    let cutter = world::Cutter::start(core.tcp).await;
+    core.admit(&["node-1"]);
+    node.dial(core.target_at(Carrier::Tcp, cutter.address));
+    node.up().await;
+    for _ in 0..3 {
+        // Port 1 of loopback refuses.
+        cutter.redirect((std::net::Ipv6Addr::LOCALHOST, 1).into());
+        node.down().await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cutter.redirect(core.tcp);
+        node.up().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_core_ends_what_it_forgot() {
     let world = World::new();
     let mut core = Core::start(&world, [1; 16]).await;

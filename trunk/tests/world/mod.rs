@@ -197,7 +197,7 @@ async fn relay(listener: TcpListener, mut at: watch::Receiver<SocketAddr>) {
                 let (mut near, _) = accepted.unwrap();
                 let target = *at.borrow();
                 streams.spawn(async move {
-                    let mut far = TcpStream::connect(target).await.unwrap();
+                    let Ok(mut far) = TcpStream::connect(target).await else { return };
                     let _ = copy_bidirectional(&mut near, &mut far).await;
                 });
             }
@@ -216,7 +216,8 @@ fn udp() -> (Arc<dyn AsyncUdpSocket>, SocketAddr) {
 }
 
 pub(crate) async fn next(port: &SessionPort) -> Body {
-    let delivery = timeout(Duration::from_secs(10), port.deliver()).await.expect("in time");
+    let delivery = timeout(Duration::from_secs(10), port.deliver()).await;
+    let delivery = delivery.unwrap_or_else(|_| panic!("nothing came: {port:?}"));
     let delivery = delivery.expect("the session lives");
     port.consumed(delivery.seq);
     delivery.body
