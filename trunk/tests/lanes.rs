@@ -133,11 +133,12 @@ async fn every_lane_comes_back_after_an_outage() {
     core.admit(&["node-1"]);
     node.dial(core.target_at(Carrier::Tcp, cutter.address));
     node.up().await;
-    for _ in 0..3 {
+    for _ in 0..10 {
         // Port 1 of loopback refuses.
         cutter.redirect((std::net::Ipv6Addr::LOCALHOST, 1).into());
         node.down().await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // Long enough for some lanes to have tried again, and too short for all.
+        tokio::time::sleep(Duration::from_millis(30)).await;
         cutter.redirect(core.tcp);
         node.up().await;
     }
