@@ -141,8 +141,9 @@ impl Bridge {
         Ok(())
     }
 
-    /// Waits for `rest` until the client has had everything and `timeouts.closing` more: one who reads
-    /// slowly gets all of it, one who does not close gets no longer. The node ends those who read nothing.
+    /// Waits for `rest` until the client has had everything and `timeouts.closing` more: one who
+    /// reads slowly gets all of it, one who does not close gets no longer. The node ends those who
+    /// read nothing.
     async fn while_closing<T>(
         &self,
         port: &SessionPort,

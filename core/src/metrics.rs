@@ -197,6 +197,7 @@ pub(crate) fn cause_label(cause: Cause) -> &'static str {
         Cause::TrunkLost => "trunk_lost",
         Cause::TrunkProtocol => "trunk_protocol",
         Cause::Internal => "internal",
+        Cause::CoreFull => "core_full",
     }
 }
 

@@ -119,8 +119,9 @@ impl SessionPort {
         self.cell.change(|machine| machine.reset(cause, detail));
     }
 
-    /// Waits until the far end has acknowledged everything that was sent here, the end included: it is
-    /// written to the far socket, however slowly that is read. Resolves too when the session is over.
+    /// Waits until the far end has acknowledged everything that was sent here, the end included: it
+    /// is written to the far socket, however slowly that is read. Resolves too when the session is
+    /// over.
     ///
     /// Shares its wake-up with [`SessionPort::finished`].
     pub async fn heard_out(&self) {

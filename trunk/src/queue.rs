@@ -40,8 +40,8 @@ struct Waiting {
 
 /// What one gRPC call takes from the lane with, for as long as no newer call carries it.
 ///
-/// A call that was replaced may still run for a moment. Had it a share in the queue, it would take the
-/// answer to the newer call's attach with it into nowhere.
+/// A call that was replaced may still run for a moment. Had it a share in the queue, it would take
+/// the answer to the newer call's attach with it into nowhere.
 #[derive(Debug)]
 pub(crate) struct Writer {
     queue: Arc<LaneQueue>,

@@ -300,11 +300,11 @@ impl Sessions {
     fn admit(self: &Arc<Self>, admission: &Admission, id: u64, kind: Kind, queue: &Arc<LaneQueue>) {
         let Ok(permit) = admission.incoming.try_reserve() else {
             self.metrics.refused.inc();
-            return queue.answer(reset(id, Cause::Policy, "the core is busy"));
+            return queue.answer(reset(id, Cause::CoreFull, "the core is busy"));
         };
         if !admission.limit.take() {
             self.metrics.refused.inc();
-            return queue.answer(reset(id, Cause::Policy, "the core is full"));
+            return queue.answer(reset(id, Cause::CoreFull, "the core is full"));
         }
         let machine = Session::new(Side::Core, self.config, clock::now());
         let cell = Cell::new(id, machine, Arc::clone(queue), Arc::downgrade(self));

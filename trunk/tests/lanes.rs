@@ -86,6 +86,31 @@ async fn a_removed_node_is_cut_off() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_core_refuses_one_more_and_takes_the_next() {
+    let world = World::new();
+    let mut core = Core::start(&world, [1; 16]).await;
+    let node = Node::start(&world, [2; 16]);
+    core.admit(&["node-1"]);
+    node.dial(core.target(Carrier::Quic));
+    node.up().await;
+    let open = || node.trunks.open(request("/")).expect("the trunk is up");
+    let ports: Vec<_> = (0..world::SESSIONS_MAX).map(|_| open()).collect();
+    let mut far = Vec::new();
+    for _ in 0..world::SESSIONS_MAX {
+        far.push(core.accepted.recv().await.expect("there is room").port);
+    }
+    let ended = timeout(Duration::from_secs(5), open().deliver()).await.expect("in time");
+    assert_eq!(ended.expect_err("one too many").cause, Cause::CoreFull);
+
+    drop((ports, far));
+    while core.server.sessions_count() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let _port = open();
+    core.accepted.recv().await.expect("there is room again");
+}
+
 #[tokio::test]
 async fn without_a_core_it_says_so() {
     let node = Node::start(&World::new(), [2; 16]);

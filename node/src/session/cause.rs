@@ -5,7 +5,7 @@
 //! | the backend closed | the backend's own code and reason | 502 |
 //! | the backend was lost, broke the protocol, can't be reached | 1014 bad gateway | 502 |
 //! | the backend did not answer in time | 1014 | 504 |
-//! | the backend reads too slowly | 1013 try again later | 503 |
+//! | the backend reads too slowly, the core is full | 1013 try again later | 503 |
 //! | this node drains | 1001 going away | 503 |
 //! | the core drains, or has lost the session | 1012 service restart | 503 |
 //! | the trunk did not come back in time | 1013 | 503 |
@@ -75,6 +75,9 @@ pub fn telling(cause: Cause) -> Telling {
             (close::INTERNAL_ERROR, 502, "trunk_protocol", "node and core disagree")
         }
         Cause::Internal => (close::INTERNAL_ERROR, 500, "internal", "the relay met a fault"),
+        Cause::CoreFull => {
+            (close::TRY_AGAIN_LATER, 503, "core_full", "the core is full: try again")
+        }
     };
     let status = StatusCode::from_u16(status).expect("the table holds statuses");
     Telling { close_code, status, label, text }
@@ -87,7 +90,7 @@ mod tests {
     #[test]
     fn every_cause_can_be_told() {
         let mut labels = Vec::new();
-        for number in 0..=20 {
+        for number in 0..=21 {
             let telling = telling(Cause::try_from(number).unwrap());
             assert!(close::is_sendable(telling.close_code), "{telling:?}");
             assert!(telling.text.len() <= close::REASON_BYTES_MAX, "{telling:?}");
@@ -95,6 +98,6 @@ mod tests {
             assert!(!labels.contains(&telling.label), "{telling:?}");
             labels.push(telling.label);
         }
-        assert!(Cause::try_from(21).is_err(), "a new cause needs a row");
+        assert!(Cause::try_from(22).is_err(), "a new cause needs a row");
     }
 }

@@ -196,8 +196,8 @@ impl Dialler {
             let lane = Arc::clone(&self).keep_lane(index, carrier.clone());
             lanes.spawn(lane.instrument(info_span!("lane", lane.id = index)));
         }
-        // A lane gives up only when the carrier is gone: then it is gone for the others too, and one
-        // that has not noticed yet would keep the rest from being dialled again.
+        // A lane gives up only when the carrier is gone: then it is gone for the others too, and
+        // one that has not noticed yet would keep the rest from being dialled again.
         let reason = match lanes.join_next().await {
             Some(ended) => ended.unwrap_or_else(|error| error.to_string()),
             None => "no lanes".to_owned(),

@@ -26,6 +26,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+/// What a core takes.
+pub(crate) const SESSIONS_MAX: usize = 200;
+
 /// The authority that both ends trust.
 pub(crate) struct World {
     issuer: Issuer<'static, KeyPair>,
@@ -74,7 +77,7 @@ impl Core {
             tls: Arc::new(tls),
             tuning: TrunkTuning::default(),
             session: SessionConfig::default(),
-            sessions_max: 1_000,
+            sessions_max: SESSIONS_MAX,
             run,
             software: "test".into(),
         };

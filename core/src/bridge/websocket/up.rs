@@ -242,6 +242,7 @@ pub(super) fn code_for(cause: Cause) -> Option<u16> {
         | Cause::BackendTimeout
         | Cause::NodeDraining
         | Cause::CoreDraining
+        | Cause::CoreFull
         | Cause::Replaced
         | Cause::SessionLost
         | Cause::TrunkLost
