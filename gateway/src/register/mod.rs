@@ -1,4 +1,4 @@
-//! Every member and how well it is: a pure machine over [`NodeHealth`], one for each member.
+//! Every member and how well it is: a pure machine over `health::NodeHealth`, one for each member.
 //!
 //! The desk (see [`crate::registry`]) owns one behind a lock, feeds it what streams say, and
 //! carries its outputs to rosters, counters and logs.
