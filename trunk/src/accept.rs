@@ -82,7 +82,7 @@ impl TrunkServer {
 
         let (lanes, waiting) = mpsc::channel(LANES_WAITING_MAX);
         for listen in listen {
-            listen::start(listen, &config, &on_roster, &lanes, shutdown)?;
+            listen::start(listen, &config, &on_roster, &lanes, &register, shutdown)?;
         }
         let service = LaneService {
             register: Arc::clone(&register),

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::either::Either;
 use tracing::{debug, info, warn};
 
-use super::AcceptConfig;
+use super::{AcceptConfig, Register};
 use crate::carrier::AcceptedLane;
 use crate::peer::NodeIdentity;
 
@@ -53,6 +53,7 @@ pub(super) fn start(
     config: &AcceptConfig,
     roster: &Roster,
     lanes: &mpsc::Sender<AcceptedLane>,
+    register: &Arc<Register>,
     shutdown: &Shutdown,
 ) -> Result<(), StartError> {
     let (roster, lanes) = (roster.clone(), lanes.clone());
@@ -61,7 +62,9 @@ pub(super) fn start(
             let endpoint = endpoint(socket, config)?;
             let (each, stopping) = (shutdown.clone(), endpoint.clone());
             // Else nodes would wait for the idle timeout before they dial whoever comes next.
+            let register = Arc::clone(register);
             shutdown.spawn_last(async move {
+                register.spoken_out().await;
                 stopping.close(STOPS.into(), b"the core stops");
                 stopping.wait_idle().await;
             });

@@ -2,18 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use antipode_proto::session::Config;
 use antipode_proto::trunk::v1::{Cause, Hello};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tracing::info;
 
 use crate::metrics::Metrics;
 use crate::peer::{Incoming, NodeIdentity, TrunkState};
 use crate::sessions::{Admission, SessionLimit, Sessions};
+
+/// How long a stopping core waits for its sessions' ends to be taken by their lanes.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// And then for the batches that hold them to be sent: closing QUIC throws away what it still has.
+const LAST_BATCH: Duration = Duration::from_millis(200);
 
 /// The trunks of a core, by the member at their other end.
 #[derive(Debug)]
@@ -107,6 +114,18 @@ impl Register {
 
     pub(crate) fn sessions_count(&self) -> usize {
         self.all().iter().map(|(_, sessions)| sessions.len()).sum()
+    }
+
+    /// Waits until the last words of all sessions are on their way, but not for those that the far
+    /// end does not acknowledge.
+    pub(crate) async fn spoken_out(&self) {
+        let silence = async {
+            while self.sessions_count() > 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let _ = timeout(LAST_WORDS, silence).await;
+        sleep(LAST_BATCH).await;
     }
 
     fn all(&self) -> Vec<(String, Arc<Sessions>)> {
