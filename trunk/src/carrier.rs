@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use quinn::crypto::rustls::NoInitialCipherSuite;
 use tokio::io::{AsyncRead, AsyncWrite, Join, ReadBuf, join};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -16,6 +17,17 @@ use crate::peer::NodeIdentity;
 
 /// Time a carrier may take to open a lane, once it is there itself.
 const OPEN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The TLS settings or the socket don't suit QUIC.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// QUIC needs TLS 1.3 with AES-128-GCM-SHA256.
+    #[error("the TLS settings do not suit QUIC")]
+    Tls(#[source] NoInitialCipherSuite),
+    /// The socket can't be used.
+    #[error("cannot use the trunk's socket")]
+    Socket(#[source] io::Error),
+}
 
 /// The bytes of one lane.
 pub(crate) type LaneIo = Either<Join<quinn::RecvStream, quinn::SendStream>, TcpStream>;

@@ -13,11 +13,12 @@ use antipode_runtime::clock;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_tunnel::{TrunkTuning, transport_config};
 use parking_lot::Mutex;
-use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig};
+use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, TokioRuntime};
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
+pub use crate::carrier::StartError;
 use crate::lane::SWEEP_INTERVAL;
 use crate::metrics::Metrics;
 use crate::peer::{Incoming, TrunkState};
@@ -66,17 +67,6 @@ pub enum OpenError {
     /// There are cores, and no lane to any of them.
     #[error("no trunk to a core is up")]
     TrunkDown,
-}
-
-/// The TLS settings or the socket don't suit QUIC.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// QUIC needs TLS 1.3 with AES-128-GCM-SHA256.
-    #[error("the TLS settings do not suit QUIC")]
-    Tls(#[source] NoInitialCipherSuite),
-    /// The socket can't be used.
-    #[error("cannot use the trunk's socket")]
-    Socket(#[source] std::io::Error),
 }
 
 /// The node's end of all trunks. Clones share it.

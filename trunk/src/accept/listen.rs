@@ -8,7 +8,7 @@ use std::sync::Arc;
 use antipode_runtime::member::tls::member_id_of;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_tunnel::transport_config;
-use quinn::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
+use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, TokioRuntime};
 use rustls::pki_types::CertificateDer;
 use tokio::io::join;
@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::{AcceptConfig, Register};
 use crate::carrier::AcceptedLane;
+pub use crate::carrier::StartError;
 use crate::peer::NodeIdentity;
 
 type Roster = watch::Receiver<BTreeMap<Ipv6Addr, NodeIdentity>>;
@@ -35,17 +36,6 @@ pub enum Listen {
     Quic(Arc<dyn AsyncUdpSocket>),
     /// Plain HTTP/2 on a TCP listener with an address inside the tunnel.
     Tcp(TcpListener),
-}
-
-/// Why the core can't accept trunks.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// QUIC needs TLS 1.3 with AES-128-GCM-SHA256.
-    #[error("the TLS settings do not suit QUIC")]
-    Tls(#[source] NoInitialCipherSuite),
-    /// The socket can't be used.
-    #[error("cannot use the trunk's socket")]
-    Socket(#[source] std::io::Error),
 }
 
 pub(super) fn start(
