@@ -11,7 +11,7 @@
 pub mod admission;
 pub mod cause;
 pub mod http;
-pub(crate) mod relay;
+pub mod relay;
 pub(crate) mod websocket;
 
 use std::sync::Arc;

@@ -21,10 +21,11 @@ use antipode_websocket::{Policy, Reader, Side, Writer};
 use bytes::{Bytes, BytesMut};
 
 use crate::config::SessionLimits;
+pub use down::DeliveryError;
 use stage::Stage;
 
 /// Most payload bytes in one chunk of a frame.
-pub(crate) use antipode_proto::body::CHUNK_BYTES_MAX;
+pub use antipode_proto::body::CHUNK_BYTES_MAX;
 
 /// Pongs are written at once while less than this waits for the client; beyond, only the answer to
 /// the last ping is kept (RFC 6455 section 5.5.3 allows it), so a burst of pings can't fill memory.
@@ -32,7 +33,7 @@ const PONG_ROOM_BYTES: usize = 4 * 1024;
 
 /// Whether the upgrade was answered before the backend answered it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Answered {
+pub enum Answered {
     /// The response head has been delivered already.
     AfterBackend,
     /// The response head is still to come.
@@ -41,7 +42,7 @@ pub(crate) enum Answered {
 
 /// Both ways of one client's WebSocket.
 #[derive(Debug)]
-pub(crate) struct Relay {
+pub struct Relay {
     limits: Arc<SessionLimits>,
     reader: Reader,
     writer: Writer,
@@ -72,7 +73,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// A WebSocket whose upgrade is answered; `deflate` says that RSV1 has a meaning.
-    pub(crate) fn new(
+    pub fn new(
         limits: Arc<SessionLimits>,
         answered: Answered,
         rsv1_allowed: bool,
@@ -107,37 +108,37 @@ impl Relay {
     }
 
     /// The bytes that wait for the client's socket, and the buffer that takes what it sends.
-    pub(crate) fn socket_buffers(&mut self) -> (&[u8], &mut BytesMut) {
+    pub fn socket_buffers(&mut self) -> (&[u8], &mut BytesMut) {
         (&self.out, &mut self.input)
     }
 
     /// Whether bytes wait for the client's socket.
-    pub(crate) fn has_output(&self) -> bool {
+    pub fn has_output(&self) -> bool {
         !self.out.is_empty()
     }
 
     /// Whether the driver should read the client's socket: all that came before is taken.
-    pub(crate) fn wants_input(&self) -> bool {
+    pub fn wants_input(&self) -> bool {
         self.input.is_empty() && !self.eof && !self.is_over()
     }
 
     /// Whether [`Relay::poll_up`] may have a chunk, and so needs room in the trunk first.
-    pub(crate) fn has_input(&self) -> bool {
+    pub fn has_input(&self) -> bool {
         !self.input.is_empty()
     }
 
     /// Whether the way up is over: what is read from now on is thrown away.
-    pub(crate) fn is_up_ended(&self) -> bool {
+    pub fn is_up_ended(&self) -> bool {
         self.up_ended
     }
 
     /// Whether the next delivery may come.
-    pub(crate) fn wants_delivery(&self) -> bool {
+    pub fn wants_delivery(&self) -> bool {
         self.out.len() < self.limits.client_queue_bytes_max
     }
 
     /// Nothing is left to do at the client's socket but to shut it.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         match self.stage {
             Stage::Open
             | Stage::ClientClosed { .. }
@@ -149,12 +150,12 @@ impl Relay {
     }
 
     /// Why the session ended, once it has.
-    pub(crate) fn cause(&self) -> Cause {
+    pub fn cause(&self) -> Cause {
         self.cause.unwrap_or(Cause::Unspecified)
     }
 
     /// `n` bytes of [`Relay::socket_buffers`] are on the socket.
-    pub(crate) fn handle_written(&mut self, n: usize, now: Instant) {
+    pub fn handle_written(&mut self, n: usize, now: Instant) {
         let taken = self.out.split_to(n.min(self.out.len()));
         self.written += u64::try_from(taken.len()).expect("a length fits 64 bits");
         if self.out.is_empty() {
@@ -166,7 +167,7 @@ impl Relay {
 
     /// The next segment whose last byte is on the client's socket.
     #[must_use]
-    pub(crate) fn poll_consumed(&mut self) -> Option<Seq> {
+    pub fn poll_consumed(&mut self) -> Option<Seq> {
         let &(position, _) = self.owed.front()?;
         if position > self.written {
             return None;

@@ -13,7 +13,7 @@ use super::stage::{After, Closing, Stage};
 
 /// The far end sent what makes no WebSocket.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DeliveryError {
+pub enum DeliveryError {
     /// Chunks that don't add up to frames.
     #[error("chunks make no frame")]
     Frame(#[from] WriteError),
@@ -31,7 +31,7 @@ impl Relay {
     /// # Errors
     ///
     /// The far end broke the protocol; the driver resets the session.
-    pub(crate) fn handle_delivery(
+    pub fn handle_delivery(
         &mut self,
         seq: Seq,
         body: Body,
@@ -49,7 +49,7 @@ impl Relay {
     }
 
     /// The session is over at the far end, at once.
-    pub(crate) fn handle_reset(&mut self, cause: Cause, now: Instant) {
+    pub fn handle_reset(&mut self, cause: Cause, now: Instant) {
         self.up_ended = true;
         self.end_due = None;
         self.finish_down(Closing::told(cause, After::ReadOff), now);

@@ -81,7 +81,7 @@ impl Closing {
 impl Relay {
     /// When [`Relay::handle_timeout`] is next of use. Changes after every `handle_*` and `poll_*`.
     #[must_use]
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&self) -> Option<Instant> {
         let limits = &self.limits;
         let stall = self.stalled.map(|since| since + limits.client_stall_timeout);
         match &self.stage {
@@ -100,7 +100,7 @@ impl Relay {
     }
 
     /// Runs whatever is due at `now`. A spurious call does nothing.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+    pub fn handle_timeout(&mut self, now: Instant) {
         let stall = self.stalled.map(|since| since + self.limits.client_stall_timeout);
         let is_stalled = stall.is_some_and(|due| due <= now);
         match &self.stage {
@@ -132,7 +132,7 @@ impl Relay {
     }
 
     /// The client is to be told to go at `at`, because the node drains.
-    pub(crate) fn handle_drain(&mut self, at: Instant) {
+    pub fn handle_drain(&mut self, at: Instant) {
         self.drain_at = Some(at);
     }
 
@@ -216,7 +216,7 @@ impl Relay {
 
     /// Whether our side of the socket should be shut now: the client was told, and is read off
     /// until it has gone.
-    pub(crate) fn wants_shutdown(&self) -> bool {
+    pub fn wants_shutdown(&self) -> bool {
         match &self.stage {
             Stage::Closing(closing) => {
                 closing.after == After::ReadOff && !closing.is_due && self.out.is_empty()

@@ -12,17 +12,17 @@ use super::{PONG_ROOM_BYTES, Relay};
 
 impl Relay {
     /// Bytes were put into the input buffer.
-    pub(crate) fn handle_read(&mut self, now: Instant) {
+    pub fn handle_read(&mut self, now: Instant) {
         self.heard = now;
     }
 
     /// The client's socket is not read, because the trunk has no room: its silence is our doing.
-    pub(crate) fn handle_pause(&mut self, now: Instant) {
+    pub fn handle_pause(&mut self, now: Instant) {
         self.heard = now;
     }
 
     /// The client's socket ended, or failed: nothing more comes from it.
-    pub(crate) fn handle_eof(&mut self) {
+    pub fn handle_eof(&mut self) {
         self.eof = true;
         match &self.stage {
             // It may still read the backend's close.
@@ -36,7 +36,7 @@ impl Relay {
     }
 
     /// The client's socket takes nothing any more.
-    pub(crate) fn handle_write_failed(&mut self) {
+    pub fn handle_write_failed(&mut self) {
         self.eof = true;
         self.lose(Cause::ClientLost);
     }
@@ -45,7 +45,7 @@ impl Relay {
     ///
     /// The driver sees to room in the trunk before it asks, unless [`Relay::is_up_ended`].
     #[must_use]
-    pub(crate) fn poll_up(&mut self, now: Instant) -> Option<Body> {
+    pub fn poll_up(&mut self, now: Instant) -> Option<Body> {
         loop {
             if let Some(end) = self.take_end() {
                 return Some(end);
@@ -79,7 +79,7 @@ impl Relay {
 
     /// The end of the way up, if it is due: it needs no room in the trunk.
     #[must_use]
-    pub(crate) fn poll_end(&mut self) -> Option<Body> {
+    pub fn poll_end(&mut self) -> Option<Body> {
         self.take_end()
     }
 
