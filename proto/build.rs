@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "antipode/trunk/v1/trunk.proto",
     "antipode/registry/v1/registry.proto",
     "antipode/steering/v1/steering.proto",
+    "antipode/handover/v1/handover.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

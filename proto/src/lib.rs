@@ -38,6 +38,7 @@ pub mod turns;
 
 generated!(trunk, "antipode.trunk.v1", "What a node and a core say to each other.");
 generated!(registry, "antipode.registry.v1", "How members join a gateway and report to it.");
+generated!(handover, "antipode.handover.v1", "What a core's process gives to the next one.");
 generated!(steering, "antipode.steering.v1", "Which node a client should connect to.");
 
 /// The descriptors of all services, for gRPC reflection.

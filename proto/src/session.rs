@@ -1,14 +1,16 @@
 //! One session: numbering, credit, cumulative acks, and replay after its lane broke.
 //!
-//! The same machine runs at the node and at the core. It knows no socket and no clock: the driver
-//! calls a `handle_*` method or [`Session::send`], then drains [`Session::poll_transmit`] towards
-//! the lane and [`Session::poll_deliver`] towards its own socket, then waits until
-//! [`Session::poll_timeout`].
+//! The same machine runs at both ends of a trunk, and at both ends of what a resumable client and
+//! a core say through it. It knows no socket and no clock: the driver calls a `handle_*` method or
+//! [`Session::send`], then drains [`Session::poll_transmit`] towards the lane and
+//! [`Session::poll_deliver`] towards its own socket, then waits until [`Session::poll_timeout`].
 
 mod config;
 mod error;
+mod link;
 mod receiver;
 mod sender;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -19,47 +21,40 @@ use crate::seq::Seq;
 use crate::trunk::v1::frame::Kind;
 use crate::trunk::v1::{Ack, Attach, Attached, Cause, Reset, Segment};
 
-pub use config::Config;
+pub use config::{Config, PRESSURE_WINDOW_BYTES};
 pub use error::{Ended, ProtocolError};
+use link::Link;
 use receiver::Receiver;
 use sender::Sender;
+pub use state::BadState;
 
-/// The end of the trunk at which the machine runs.
+/// The end at which the machine runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Side {
-    /// Sends the request head and receives the response head.
+    /// Of a trunk: sends the request head, receives the response head, asks after a break.
     Node,
-    /// The reverse.
+    /// The other end of the trunk: the reverse.
     Core,
+    /// Of `antipode.resume.v1`: neither direction has a head. Asks after a break.
+    Client,
+    /// The other end of it, in the core: is asked.
+    Server,
 }
 
 /// Reliable, ordered delivery both ways over lanes that come and go.
 #[derive(Debug)]
 pub struct Session {
+    side: Side,
     config: Config,
     link: Link,
     /// The attachment that counts; 0 before the first.
     epoch: u64,
+    /// Whether the peer has ever said anything.
+    confirmed: bool,
     sender: Sender,
     receiver: Receiver,
     ended: Option<Ended>,
     reset_unsent: bool,
-}
-
-/// Where the session stands with its lane.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Link {
-    /// Segments flow.
-    Attached,
-    /// The lane is up; the peer has to be asked where it stands.
-    Asking,
-    /// Asked; its answer says where the replay starts.
-    Asked,
-    /// The peer asked: answer, then replay.
-    Answering,
-    Detached {
-        since: Instant,
-    },
 }
 
 impl Session {
@@ -67,9 +62,11 @@ impl Session {
     #[must_use]
     pub fn new(side: Side, config: Config, now: Instant) -> Self {
         Self {
+            side,
             config,
             link: Link::Detached { since: now },
             epoch: 0,
+            confirmed: false,
             sender: Sender::new(config.unacked_bytes_max),
             receiver: Receiver::new(side, &config, now),
             ended: None,
@@ -118,6 +115,7 @@ impl Session {
     /// [`Cause::TrunkProtocol`]. A duplicate or a gap is no error: late frames of an older lane
     /// look so.
     pub fn handle_frame(&mut self, kind: Kind) -> Result<(), ProtocolError> {
+        self.confirmed = true;
         if self.ended.is_some() {
             // A peer that asks where we stand has to hear of the reset that found no lane.
             if matches!(kind, Kind::Attach(_)) && self.reset_unsent {
@@ -140,33 +138,6 @@ impl Session {
         }
     }
 
-    /// A lane is there to carry the session.
-    pub fn handle_link_up(&mut self) {
-        let Link::Detached { .. } = self.link else { return };
-        if self.sender.is_untouched() && self.receiver.received() == Seq::ZERO {
-            // The peer has never heard of the session: the first segment says it all.
-            self.epoch = self.epoch.saturating_add(1);
-            self.link = Link::Attached;
-        } else {
-            self.link = Link::Asking;
-        }
-    }
-
-    /// The lane broke.
-    pub fn handle_link_down(&mut self, now: Instant) {
-        if !matches!(self.link, Link::Detached { .. }) {
-            self.link = Link::Detached { since: now };
-        }
-    }
-
-    /// The peer's process was replaced: it knows nothing of what it was told before.
-    pub fn handle_peer_restart(&mut self) {
-        if !self.sender.is_untouched() || self.receiver.received() > Seq::ZERO {
-            self.reset_unsent = false;
-            self.abandon(Cause::SessionLost, "the other end was restarted");
-        }
-    }
-
     /// The driver has written everything up to `seq` to its own socket, or has thrown it away for
     /// good.
     pub fn handle_consumed(&mut self, seq: Seq, now: Instant) {
@@ -177,52 +148,59 @@ impl Session {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.receiver.handle_timeout(now);
         if self.detached_deadline().is_some_and(|due| due <= now) {
-            self.reset_unsent = false;
-            self.abandon(Cause::TrunkLost, "the trunk did not come back in time");
+            self.expire();
         }
+    }
+
+    /// Tells the machine whether memory is short. Under pressure its window shrinks to
+    /// [`PRESSURE_WINDOW_BYTES`] as fast as what was granted before is consumed, and does not grow.
+    pub fn set_pressure(&mut self, pressed: bool) {
+        self.receiver.set_pressure(pressed);
     }
 
     /// The next frame for the lane, or `None` once drained. Changes after every `handle_*`, `send`
     /// and `reset`.
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Kind> {
-        if let Link::Detached { .. } = self.link {
-            return None;
-        }
-        if self.reset_unsent {
+        if self.may_reset() {
             self.reset_unsent = false;
             let ended = self.ended.as_ref()?;
             return Some(Kind::Reset(ended.to_reset()));
         }
-        if self.ended.is_some() {
-            return None;
-        }
         match self.link {
-            Link::Detached { .. } | Link::Asked => None,
-            Link::Asking => {
-                self.link = Link::Asked;
+            Link::Asking { since } if self.may_ask() => {
+                self.link = Link::Asked { since };
                 self.epoch = self.epoch.saturating_add(1);
                 Some(Kind::Attach(self.attach()))
             }
-            Link::Answering => {
+            Link::Answering if self.ended.is_none() => {
                 self.link = Link::Attached;
                 let Attach { epoch, received, credit, .. } = self.attach();
                 Some(Kind::Attached(Attached { epoch, received, credit }))
             }
-            Link::Attached => self.poll_attached(),
+            Link::Attached if self.ended.is_none() => self.poll_attached(),
+            Link::Detached { .. }
+            | Link::Asking { .. }
+            | Link::Asked { .. }
+            | Link::Answering
+            | Link::Attached => None,
         }
     }
 
     /// Whether [`Session::poll_transmit`] has something.
     #[must_use]
     pub fn wants_transmit(&self) -> bool {
+        if self.may_reset() {
+            return true;
+        }
         match self.link {
-            Link::Detached { .. } => false,
-            _ if self.reset_unsent => true,
-            _ if self.ended.is_some() => false,
-            Link::Asked => false,
-            Link::Asking | Link::Answering => true,
-            Link::Attached => self.sender.wants_transmit() || self.receiver.ack_is_ready(),
+            Link::Detached { .. } | Link::Asked { .. } => false,
+            Link::Asking { .. } => self.may_ask(),
+            Link::Answering => self.ended.is_none(),
+            Link::Attached => {
+                let speaks = self.sender.wants_transmit() || self.receiver.ack_is_ready();
+                self.ended.is_none() && speaks
+            }
         }
     }
 
@@ -286,6 +264,16 @@ impl Session {
         self.sender.unacked_bytes()
     }
 
+    /// Bytes held for this session, overhead included: kept for a replay, or received and not yet
+    /// consumed. This is what a budget counts.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        if self.ended.is_some() {
+            return 0;
+        }
+        self.sender.unacked_bytes() + self.receiver.unconsumed_bytes()
+    }
+
     /// Segments sent again since the session began.
     #[must_use]
     pub const fn replayed(&self) -> u64 {
@@ -296,46 +284,12 @@ impl Session {
         let Segment { seq, ack, credit, body } = segment;
         self.sender.handle_ack(ack.into(), credit)?;
         let body = body.ok_or(ProtocolError::EmptySegment)?;
-        if self.epoch == 0 {
-            // The core hears of the session for the first time.
+        if self.epoch == 0 && self.side == Side::Core {
+            // It hears of the session for the first time.
             self.epoch = 1;
             self.link = Link::Attached;
         }
         self.receiver.handle_segment(seq.into(), body)
-    }
-
-    fn handle_attach(&mut self, attach: &Attach) -> Result<(), ProtocolError> {
-        if attach.epoch <= self.epoch {
-            return Ok(()); // A late word from an older attachment.
-        }
-        self.sender.handle_resume(attach.received.into(), attach.credit)?;
-        self.epoch = attach.epoch;
-        self.link = Link::Answering;
-        Ok(())
-    }
-
-    fn handle_attached(&mut self, attached: &Attached) -> Result<(), ProtocolError> {
-        if self.link != Link::Asked || attached.epoch != self.epoch {
-            return Ok(());
-        }
-        let received = Seq::from(attached.received);
-        // A peer that has spoken knew the session: if it starts from nothing, it is not to be told
-        // all again, or a request would be carried out twice.
-        let forgotten = received == Seq::ZERO && self.receiver.received() > Seq::ZERO;
-        let resumed = if forgotten {
-            Err(ProtocolError::StateLost { received: 0, acked: 0 })
-        } else {
-            self.sender.handle_resume(received, attached.credit)
-        };
-        match resumed {
-            Ok(()) => self.link = Link::Attached,
-            // The peer has forgotten a session in which nothing was left to say.
-            Err(ProtocolError::StateLost { .. }) if self.is_complete() => {
-                self.end(Ended::new(Cause::Complete, ""));
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(())
     }
 
     fn poll_attached(&mut self) -> Option<Kind> {
@@ -349,24 +303,6 @@ impl Session {
             return Some(Kind::Ack(Ack { ack: ack.get(), credit }));
         }
         None
-    }
-
-    fn attach(&mut self) -> Attach {
-        let (received, credit) = self.receiver.take_position();
-        Attach { epoch: self.epoch, received: received.get(), credit, token: Default::default() }
-    }
-
-    fn detached_deadline(&self) -> Option<Instant> {
-        match self.link {
-            Link::Detached { since } if self.ended.is_none() || self.reset_unsent => {
-                Some(since + self.config.resume_window)
-            }
-            Link::Detached { .. }
-            | Link::Attached
-            | Link::Asking
-            | Link::Asked
-            | Link::Answering => None,
-        }
     }
 
     fn end(&mut self, ended: Ended) {

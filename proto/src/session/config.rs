@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::body::INITIAL_CREDIT_BYTES;
 
+/// What the window shrinks to under pressure, in bytes: two full chunks, so that a session still
+/// moves while the process gets its memory back.
+pub const PRESSURE_WINDOW_BYTES: u64 = 32 * 1024;
+
 /// Limits of one session at one end.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -16,7 +20,7 @@ pub struct Config {
     pub unacked_bytes_max: u64,
     /// How long an acknowledgement waits for a segment to ride on.
     pub ack_delay: Duration,
-    /// How long a session without a lane is kept.
+    /// How long a session is kept that no lane, or no attachment, carries.
     pub resume_window: Duration,
 }
 

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Side;
-use super::config::Config;
+use super::config::{Config, PRESSURE_WINDOW_BYTES};
 use super::error::ProtocolError;
+use super::state::{BadState, checked_count, from_segment, to_segment};
 use crate::body::{Body, INITIAL_CREDIT_BYTES};
+use crate::handover::v1::{ReceiverStage, ReceiverState};
 use crate::seq::Seq;
 
 /// A window spent within this time doubles.
@@ -30,8 +32,9 @@ pub(super) struct Receiver {
     end_consumed: bool,
     window: u64,
     window_max: u64,
+    pressed: bool,
     growth: Growth,
-    /// Most credit that may have been told to the peer.
+    /// Credit that was told to the peer last: the most there ever was.
     granted: u64,
     ack: AckState,
 }
@@ -56,7 +59,6 @@ struct AckState {
     delay: Duration,
     /// Told to the peer last.
     sent: Seq,
-    sent_credit: u64,
     due: Option<Instant>,
     ready: bool,
 }
@@ -65,7 +67,10 @@ impl Receiver {
     pub(super) fn new(side: Side, config: &Config, now: Instant) -> Self {
         Self {
             side,
-            stage: Stage::Head,
+            stage: match side {
+                Side::Node | Side::Core => Stage::Head,
+                Side::Client | Side::Server => Stage::Flow,
+            },
             inbox: VecDeque::new(),
             unconsumed: VecDeque::new(),
             received: Seq::ZERO,
@@ -75,15 +80,10 @@ impl Receiver {
             end_consumed: false,
             window: INITIAL_CREDIT_BYTES,
             window_max: config.credit_bytes_max.max(INITIAL_CREDIT_BYTES),
+            pressed: false,
             growth: Growth { since: now, consumed_bytes: 0 },
             granted: INITIAL_CREDIT_BYTES,
-            ack: AckState {
-                delay: config.ack_delay,
-                sent: Seq::ZERO,
-                sent_credit: INITIAL_CREDIT_BYTES,
-                due: None,
-                ready: false,
-            },
+            ack: AckState { delay: config.ack_delay, sent: Seq::ZERO, due: None, ready: false },
         }
     }
 
@@ -122,10 +122,8 @@ impl Receiver {
         }
         self.end_consumed = self.stage == Stage::Ended && self.consumed == self.received;
         self.grow_window(now);
-        let unsaid = self.credit().saturating_sub(self.ack.sent_credit);
-        if self.end_consumed || unsaid >= self.window / ACK_SHARE {
-            self.ack.ready = true;
-            self.ack.due = None;
+        if self.end_consumed || self.renewal_is_due() {
+            self.ack_at_once();
         } else if !self.ack.ready {
             self.ack.due.get_or_insert(now + self.ack.delay);
         }
@@ -138,6 +136,18 @@ impl Receiver {
         }
     }
 
+    pub(super) fn set_pressure(&mut self, pressed: bool) {
+        self.pressed = pressed;
+        if self.renewal_is_due() {
+            self.ack_at_once(); // The pressure is off, and the peer may be waiting.
+        }
+    }
+
+    pub(super) fn ack_at_once(&mut self) {
+        self.ack.ready = true;
+        self.ack.due = None;
+    }
+
     pub(super) fn poll_deliver(&mut self) -> Option<(Seq, Body)> {
         let delivery = self.inbox.pop_front();
         if self.inbox.is_empty() && self.inbox.capacity() > 0 {
@@ -148,21 +158,17 @@ impl Receiver {
 
     /// What an acknowledgement says now; it counts as said.
     pub(super) fn take_ack(&mut self) -> (Seq, u64) {
-        let credit = self.credit();
-        self.granted = self.granted.max(credit);
+        self.grant();
         self.ack.sent = self.consumed;
-        self.ack.sent_credit = credit;
         self.ack.due = None;
         self.ack.ready = false;
-        (self.consumed, credit)
+        (self.consumed, self.granted)
     }
 
     /// Where this end stands, for a resume: what it holds, consumed or not, and the credit.
     pub(super) fn take_position(&mut self) -> (Seq, u64) {
-        let credit = self.credit();
-        self.granted = self.granted.max(credit);
-        self.ack.sent_credit = credit;
-        (self.received, credit)
+        self.grant();
+        (self.received, self.granted)
     }
 
     pub(super) const fn ack_is_ready(&self) -> bool {
@@ -182,13 +188,91 @@ impl Receiver {
         self.received
     }
 
-    /// What the peer may have sent in all, as of now.
-    pub(super) const fn credit(&self) -> u64 {
-        self.consumed_bytes + self.window
+    /// What the peer should be allowed in all, as of now; under pressure less than it was granted.
+    pub(super) fn credit(&self) -> u64 {
+        self.consumed_bytes + self.open_window()
+    }
+
+    pub(super) const fn unconsumed_bytes(&self) -> u64 {
+        self.received_bytes - self.consumed_bytes
     }
 
     pub(super) const fn end_is_consumed(&self) -> bool {
         self.end_consumed
+    }
+
+    pub(super) fn export(&self) -> ReceiverState {
+        let stage = match self.stage {
+            Stage::Head => ReceiverStage::Head,
+            Stage::Flow => ReceiverStage::Flow,
+            Stage::Ended => ReceiverStage::Ended,
+        };
+        let delivered = self.unconsumed.len() - self.inbox.len();
+        ReceiverState {
+            stage: stage.into(),
+            consumed: self.consumed.get(),
+            consumed_bytes: self.consumed_bytes,
+            delivered_costs: self
+                .unconsumed
+                .iter()
+                .take(delivered)
+                .map(|&(_, cost)| cost)
+                .collect(),
+            inbox: self.inbox.iter().map(|(seq, body)| to_segment(*seq, body)).collect(),
+            window: self.window,
+            granted: self.granted,
+            ack_sent: self.ack.sent.get(),
+            ack_waits: self.ack.ready || self.ack.due.is_some(),
+        }
+    }
+
+    pub(super) fn import(
+        state: ReceiverState,
+        side: Side,
+        config: &Config,
+        now: Instant,
+    ) -> Result<Self, BadState> {
+        let mut receiver = Self::new(side, config, now);
+        receiver.consumed = checked_count(state.consumed)?.into();
+        receiver.received = receiver.consumed;
+        for cost in state.delivered_costs {
+            receiver.received = receiver.received.next();
+            receiver.unconsumed.push_back((receiver.received, cost));
+        }
+        for segment in state.inbox {
+            receiver.received = receiver.received.next();
+            let body = from_segment(segment, receiver.received)?;
+            receiver.unconsumed.push_back((receiver.received, body.cost()));
+            receiver.inbox.push_back((receiver.received, body));
+        }
+        receiver.stage = match ReceiverStage::try_from(state.stage) {
+            Ok(ReceiverStage::Head) => Stage::Head,
+            Ok(ReceiverStage::Flow) => Stage::Flow,
+            Ok(ReceiverStage::Ended) => Stage::Ended,
+            Ok(ReceiverStage::Unspecified) | Err(_) => return Err(BadState::Missing("stage")),
+        };
+        receiver.consumed_bytes = state.consumed_bytes;
+        receiver.received_bytes = checked_count(state.consumed_bytes)?;
+        for &(_, cost) in &receiver.unconsumed {
+            receiver.received_bytes =
+                checked_count(receiver.received_bytes + checked_count(cost)?)?;
+        }
+        receiver.end_consumed =
+            receiver.stage == Stage::Ended && receiver.consumed == receiver.received;
+        receiver.growth.consumed_bytes = state.consumed_bytes;
+        receiver.window = state.window.clamp(INITIAL_CREDIT_BYTES, receiver.window_max);
+        receiver.granted = state.granted;
+        receiver.ack.sent = state.ack_sent.into();
+        receiver.ack.ready = state.ack_waits;
+        let ends = receiver.inbox.iter().position(|(_, body)| body.is_end());
+        let ends_last = ends.is_none_or(|at| at + 1 == receiver.inbox.len());
+        if !ends_last || (ends.is_some() && receiver.stage != Stage::Ended) {
+            return Err(BadState::Contradiction("end"));
+        }
+        if receiver.ack.sent > receiver.consumed {
+            return Err(BadState::Contradiction("acknowledgement"));
+        }
+        Ok(receiver)
     }
 
     pub(super) fn clear(&mut self) {
@@ -196,6 +280,19 @@ impl Receiver {
         self.unconsumed = VecDeque::new();
         self.ack.due = None;
         self.ack.ready = false;
+    }
+
+    fn open_window(&self) -> u64 {
+        if self.pressed { self.window.min(PRESSURE_WINDOW_BYTES) } else { self.window }
+    }
+
+    fn renewal_is_due(&self) -> bool {
+        self.credit().saturating_sub(self.granted) >= self.open_window() / ACK_SHARE
+    }
+
+    /// What was granted once is never taken back.
+    fn grant(&mut self) {
+        self.granted = self.granted.max(self.credit());
     }
 
     fn next_stage(&self, body: &Body) -> Option<Stage> {
@@ -216,7 +313,7 @@ impl Receiver {
         if elapsed < GROWTH_PERIOD && consumed < self.window {
             return;
         }
-        if elapsed < GROWTH_PERIOD {
+        if elapsed < GROWTH_PERIOD && !self.pressed {
             self.window = (self.window * 2).min(self.window_max);
         }
         self.growth = Growth { since: now, consumed_bytes: self.consumed_bytes };

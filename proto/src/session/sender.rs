@@ -4,7 +4,9 @@
 use std::collections::VecDeque;
 
 use super::error::ProtocolError;
+use super::state::{BadState, checked_count, from_segment, to_segment};
 use crate::body::{Body, INITIAL_CREDIT_BYTES};
+use crate::handover::v1::SenderState;
 use crate::seq::Seq;
 
 #[derive(Debug)]
@@ -137,5 +139,52 @@ impl Sender {
         self.unacked = VecDeque::new();
         self.unacked_bytes = 0;
         self.transmitted = 0;
+    }
+
+    pub(super) fn export(&self) -> SenderState {
+        SenderState {
+            unacked: self.unacked.iter().map(|kept| to_segment(kept.seq, &kept.body)).collect(),
+            acked: self.acked.get(),
+            transmitted_max: self.transmitted_max.get(),
+            queued_bytes: self.queued_bytes,
+            credit: self.credit,
+            ended: self.ended,
+            replayed: self.replayed,
+        }
+    }
+
+    pub(super) fn import(state: SenderState, unacked_bytes_max: u64) -> Result<Self, BadState> {
+        let acked = Seq::from(checked_count(state.acked)?);
+        let mut sender = Self {
+            last_queued: acked,
+            acked,
+            transmitted_max: state.transmitted_max.into(),
+            credit: state.credit,
+            replayed: state.replayed,
+            ..Self::new(unacked_bytes_max)
+        };
+        let mut bodies = Vec::with_capacity(state.unacked.len());
+        for (seq, segment) in (state.acked + 1..).zip(state.unacked) {
+            if bodies.last().is_some_and(Body::is_end) {
+                return Err(BadState::Contradiction("segment after the end"));
+            }
+            bodies.push(from_segment(segment, seq.into())?);
+        }
+        let unacked_bytes = bodies.iter().map(Body::cost).sum();
+        let acked_bytes = checked_count(state.queued_bytes)?.checked_sub(unacked_bytes);
+        sender.queued_bytes = acked_bytes.ok_or(BadState::Contradiction("cost of what is kept"))?;
+        bodies.into_iter().for_each(|body| sender.push(body));
+
+        let keeps_end = sender.ended;
+        sender.ended = state.ended;
+        let ended_before = state.ended && sender.unacked.is_empty();
+        let range = sender.acked..=sender.last_queued;
+        if keeps_end != state.ended && !ended_before {
+            return Err(BadState::Contradiction("end"));
+        }
+        if !range.contains(&sender.transmitted_max) {
+            return Err(BadState::Contradiction("number of the last transmission"));
+        }
+        Ok(sender)
     }
 }
