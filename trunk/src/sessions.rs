@@ -11,7 +11,7 @@ use antipode_proto::trunk::v1::{
     Attach, Attached, Batch, Cause, Frame, RequestHead, Reset, Segment,
 };
 use antipode_runtime::clock;
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -134,7 +134,8 @@ impl Sessions {
         let mut machine = Session::new(Side::Node, self.config, clock::now());
         machine.handle_link_up();
         let cell = Cell::new(id, machine, Arc::clone(&lane.queue), Arc::downgrade(self));
-        self.insert(Arc::clone(&cell));
+        let is_new = self.insert(Arc::clone(&cell));
+        debug_assert!(is_new, "a number is given once");
         cell.change(|machine| machine.send(Body::from(head)));
         // The lane may have broken, and even come back, between the look and the insertion.
         if !lane.queue.is_up() || lane.queue.generation() != generation {
@@ -262,19 +263,24 @@ impl Sessions {
         lane.queue.clear();
     }
 
-    fn insert(&self, cell: Arc<Cell>) {
-        self.cells.insert(cell.id, cell);
+    /// `false`, with nothing done, if the number is in use.
+    fn insert(&self, cell: Arc<Cell>) -> bool {
+        let Entry::Vacant(free) = self.cells.entry(cell.id) else { return false };
+        free.insert(cell);
         self.metrics.sessions.inc();
+        true
     }
 
     /// No guard of the map is held while a cell changes: a cell that ends takes itself off the map.
+    /// In the order of their numbers, so that one cause has one course.
     fn for_each_cell(&self, pick: impl Fn(&Cell) -> bool, act: impl Fn(&Arc<Cell>)) {
-        let picked: Vec<_> = self
+        let mut picked: Vec<_> = self
             .cells
             .iter()
             .filter(|entry| pick(entry.value()))
             .map(|entry| Arc::clone(entry.value()))
             .collect();
+        picked.sort_unstable_by_key(|cell| cell.id);
         picked.iter().for_each(act);
     }
 
@@ -308,7 +314,10 @@ impl Sessions {
         }
         let machine = Session::new(Side::Core, self.config, clock::now());
         let cell = Cell::new(id, machine, Arc::clone(queue), Arc::downgrade(self));
-        self.insert(Arc::clone(&cell));
+        if !self.insert(Arc::clone(&cell)) {
+            // Only a node that opens one number on two lanes at once: the first one has it.
+            return admission.limit.give_back();
+        }
         cell.handle_frame(kind);
         let port = SessionPort::new(cell);
         let Ok(Some(first)) = port.try_deliver() else { return };

@@ -96,9 +96,12 @@ impl Register {
     pub(crate) fn handle_timeout(&self, now: Instant) {
         let all = self.all();
         all.iter().for_each(|(_, sessions)| sessions.handle_timeout(now));
-        self.trunks
-            .lock()
-            .retain(|_, trunk| trunk.sessions.lanes_up() > 0 || trunk.sessions.len() > 0);
+        drop(all);
+        // A lane that has greeted and is not up yet holds the trunk too: were it dropped here, that
+        // lane's sessions would be on no register.
+        self.trunks.lock().retain(|_, trunk| {
+            Arc::strong_count(&trunk.sessions) > 1 || trunk.sessions.len() > 0
+        });
     }
 
     pub(crate) fn states(&self) -> Vec<TrunkState> {

@@ -25,6 +25,32 @@ async fn a_session_that_nobody_comes_back_for_is_given_up() {
     assert!(limit.take(), "its place is free again");
 }
 
+/// A node may open one number on two lanes at once: it gets one session, and one place.
+#[tokio::test]
+async fn one_number_on_two_lanes_takes_one_place() {
+    const PLACES: usize = 8;
+    let (core, mut accepted, limit) = core(PLACES);
+    let _lane = core.lane_up(0).unwrap();
+    for session in 0..200 {
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| core.handle_batch(opening(session), 0).unwrap());
+            }
+        });
+        while let Ok(incoming) = accepted.try_recv() {
+            incoming.port.reset(Cause::Policy, "seen");
+        }
+        core.end_all(Cause::Policy, "seen");
+        for id in core.cells.iter().map(|cell| cell.id).collect::<Vec<_>>() {
+            core.forget(id);
+        }
+        assert_eq!((core.len(), core.metrics.sessions.get()), (0, 0), "round {session}");
+    }
+    for place in 0..PLACES {
+        assert!(limit.take(), "place {place} leaked");
+    }
+}
+
 fn core(sessions_max: usize) -> (Arc<Sessions>, mpsc::Receiver<Incoming>, Arc<SessionLimit>) {
     let (incoming, accepted) = mpsc::channel(16);
     let limit = SessionLimit::new(sessions_max);
