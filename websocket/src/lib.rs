@@ -16,8 +16,8 @@ pub mod reader;
 mod utf8;
 pub mod writer;
 
-pub use reader::{Event, Policy, ReadError, Reader};
-pub use writer::{WriteError, Writer};
+pub use reader::{BadState, Event, Policy, ReadError, Reader, ReaderState};
+pub use writer::{WriteError, Writer, WriterState};
 
 /// Which end *we* play on a socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -10,10 +10,13 @@ use crate::utf8::Utf8;
 use crate::{CONTINUATION, CONTROL_BYTES_MAX, FIN, FrameStart, RSV1, Side, TEXT, close, mask};
 
 mod error;
+mod state;
 #[cfg(test)]
 mod tests;
 
 pub use error::ReadError;
+pub(crate) use state::check_open_frame;
+pub use state::{BadState, MessageState, OpenFrame, ReaderState};
 
 /// What a reader lets pass.
 #[derive(Clone, Copy, Debug)]

@@ -32,6 +32,11 @@ impl Utf8 {
         }
     }
 
+    /// The bytes of the character that is open: pushed anew, they make the same state.
+    pub(crate) fn pending(&self) -> &[u8] {
+        &self.pending[..usize::from(self.pending_len)]
+    }
+
     /// Whether the text may end here: no character is open.
     pub(crate) fn is_complete(self) -> bool {
         self.pending_len == 0

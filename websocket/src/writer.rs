@@ -7,6 +7,7 @@ use rand::{RngCore, SeedableRng};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+use crate::reader::{BadState, check_open_frame};
 use crate::{CONTROL_BYTES_MAX, FrameStart, Side, close, mask};
 
 /// Codes frames onto a buffer; remembers only how much of the open frame is due.
@@ -14,15 +15,18 @@ use crate::{CONTROL_BYTES_MAX, FrameStart, Side, close, mask};
 pub struct Writer {
     /// Draws a fresh key for each frame (RFC 6455 section 5.3); `None`: we are the server.
     keys: Option<Box<StdRng>>,
-    frame: Option<OpenFrame>,
+    frame: Option<WriterState>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct OpenFrame {
-    remaining: u64,
-    key: Option<[u8; 4]>,
+/// A frame that is begun: where a writer stands, and all that another one needs to go on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct WriterState {
+    /// Payload bytes due.
+    pub remaining: u64,
+    /// Its mask.
+    pub key: Option<[u8; 4]>,
     /// Payload bytes written, which is where the key stands.
-    offset: u64,
+    pub offset: u64,
 }
 
 /// Why nothing was written. The chunks came in an order that makes no frame.
@@ -119,6 +123,29 @@ impl Writer {
         Ok(())
     }
 
+    /// The open frame, if one is open, so that another process can go on where this one stopped.
+    #[must_use]
+    pub fn export(&self) -> Option<WriterState> {
+        self.frame
+    }
+
+    /// Goes on inside the frame that another writer of the same side has begun.
+    ///
+    /// # Errors
+    /// What no writer of this side exports.
+    pub fn import(mut self, state: Option<WriterState>) -> Result<Self, BadState> {
+        if let Some(state) = state {
+            check_open_frame(
+                self.side() == Side::Client,
+                state.key,
+                state.offset,
+                state.remaining,
+            )?;
+        }
+        self.frame = state;
+        Ok(self)
+    }
+
     /// Whether a frame is open: control frames must wait.
     #[must_use]
     pub fn inside_frame(&self) -> bool {
@@ -184,7 +211,7 @@ impl Writer {
         Ok(())
     }
 
-    fn start(&mut self, out: &mut BytesMut, start: FrameStart) -> OpenFrame {
+    fn start(&mut self, out: &mut BytesMut, start: FrameStart) -> WriterState {
         let key = self.draw_key();
         let bit = |mask: u8| start.first_byte & mask != 0;
         let header = FrameHeader {
@@ -200,7 +227,7 @@ impl Writer {
             mask: key,
         };
         header.format(start.frame_len, &mut out.writer()).expect("a buffer takes every byte");
-        OpenFrame { remaining: start.frame_len, key, offset: 0 }
+        WriterState { remaining: start.frame_len, key, offset: 0 }
     }
 
     fn outside_frame(&self) -> Result<(), WriteError> {

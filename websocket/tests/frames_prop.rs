@@ -44,6 +44,37 @@ proptest! {
         }
     }
 
+    /// Another process goes on in the middle of anything, and reads what one reader would have.
+    #[test]
+    fn a_reader_that_is_handed_over_reads_the_same(
+        bytes in near_frames(), cuts in cuts(), rsv1_allowed in any::<bool>(),
+    ) {
+        let policy = Policy { rsv1_allowed, frame_bytes_max: 70_000, ..Policy::default() };
+        for side in [Side::Client, Side::Server] {
+            let (stayed, error) = read_all(side, policy, &bytes, &cuts);
+            let (moved, moved_error) = read_moving(side, policy, &bytes, &cuts);
+            prop_assert_eq!(moved_error, error);
+            prop_assert_eq!(complete(moved), complete(stayed));
+        }
+    }
+
+    #[test]
+    fn a_writer_that_is_handed_over_writes_frames(
+        frames in frames(), client in any::<bool>(), chunk in 1..3000_usize,
+    ) {
+        let (make, side): (fn(u8) -> Writer, Side) = if client {
+            (|seed| Writer::client([seed; 32]), Side::Server)
+        } else {
+            (|_| Writer::server(), Side::Client)
+        };
+        let mut writer = make(0);
+        let bytes = write_with(&mut writer, &frames, chunk, |writer| {
+            *writer = make(9).import(writer.export()).unwrap();
+        });
+        let policy = Policy { chunk_bytes_max: chunk, ..Policy::default() };
+        prop_assert_eq!(read_all(side, policy, &bytes, &[]), (frames, None));
+    }
+
     #[test]
     fn any_bytes_are_read_without_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..300), cuts in cuts(),
@@ -111,6 +142,44 @@ fn read_all(
     (frames, None)
 }
 
+/// As [`read_all`], but after each cut the rest is read by a new reader, which gets one byte that
+/// the old one had not looked at.
+fn read_moving(
+    side: Side,
+    policy: Policy,
+    bytes: &[u8],
+    cuts: &[usize],
+) -> (Vec<Frame>, Option<ReadError>) {
+    let mut reader = Reader::new(side, policy);
+    let mut frames = Vec::new();
+    let mut rest = bytes;
+    let mut cuts = cuts.iter().copied().chain(std::iter::repeat(usize::MAX));
+    let mut input = BytesMut::new();
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(cuts.next().unwrap().min(rest.len()));
+        rest = later;
+        input.extend_from_slice(now);
+        loop {
+            match reader.read(&mut input) {
+                Ok(Some(event)) => collect(&mut frames, event, policy),
+                Ok(None) => break,
+                Err(error) => return (frames, Some(error)),
+            }
+        }
+        let (unlooked, later) = rest.split_at(rest.len().min(1));
+        rest = later;
+        let Some(state) = reader.export(unlooked) else { return (frames, None) };
+        let other = Policy { rsv1_allowed: !policy.rsv1_allowed, ..policy };
+        reader = Reader::import(side, other, &state).unwrap();
+        input = state.unread;
+    }
+    while let Ok(Some(event)) = reader.read(&mut input) {
+        collect(&mut frames, event, policy);
+    }
+    let error = reader.read(&mut input).err();
+    (frames, error)
+}
+
 fn collect(frames: &mut Vec<Frame>, event: Event, policy: Policy) {
     match event {
         Event::Chunk { start, payload, last_of_frame } => {
@@ -135,6 +204,16 @@ fn complete(frames: Vec<Frame>) -> Vec<Frame> {
 }
 
 fn write(writer: &mut Writer, frames: &[Frame], chunk: usize) -> BytesMut {
+    write_with(writer, frames, chunk, |_| {})
+}
+
+/// Calls `between` before each chunk that goes on with a frame.
+fn write_with(
+    writer: &mut Writer,
+    frames: &[Frame],
+    chunk: usize,
+    between: impl Fn(&mut Writer),
+) -> BytesMut {
     let mut out = BytesMut::new();
     for frame in frames {
         match frame {
@@ -145,6 +224,7 @@ fn write(writer: &mut Writer, frames: &[Frame], chunk: usize) -> BytesMut {
                     writer.chunk(&mut out, start.take(), b"").unwrap();
                 }
                 for piece in payload.chunks(chunk) {
+                    between(writer);
                     writer.chunk(&mut out, start.take(), piece).unwrap();
                 }
             }
