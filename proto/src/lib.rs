@@ -32,6 +32,7 @@ macro_rules! generated {
 }
 
 pub mod body;
+pub mod resume;
 pub mod seq;
 pub mod session;
 pub mod turns;

@@ -76,7 +76,9 @@ impl Ended {
         Self { cause, detail: detail[..end].to_owned() }
     }
 
-    pub(super) fn to_reset(&self) -> Reset {
+    /// As the peer is told.
+    #[must_use]
+    pub fn to_reset(&self) -> Reset {
         Reset { cause: self.cause.into(), detail: self.detail.clone() }
     }
 }
