@@ -6,11 +6,13 @@ use std::task::Waker;
 use std::time::Instant;
 
 use antipode_proto::session::Session;
+use antipode_proto::trunk::v1::GoAway;
 use antipode_proto::trunk::v1::frame::Kind;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tracing::debug;
 
+use crate::invitation::Invitations;
 use crate::queue::LaneQueue;
 use crate::sessions::Sessions;
 
@@ -22,6 +24,7 @@ pub(crate) struct Cell {
     reading: AtomicWaker,
     writing: AtomicWaker,
     finishing: AtomicWaker,
+    pub(crate) invitations: Invitations,
     /// In the lane's round of turns already.
     pub(crate) queued: AtomicBool,
     /// In the lane's list of acknowledgements to come already.
@@ -43,6 +46,7 @@ impl Cell {
             reading: AtomicWaker::new(),
             writing: AtomicWaker::new(),
             finishing: AtomicWaker::new(),
+            invitations: Invitations::default(),
             queued: AtomicBool::new(false),
             ack_armed: AtomicBool::new(false),
             queue,
@@ -89,6 +93,9 @@ impl Cell {
 
     /// Takes a frame that the lane brought.
     pub(crate) fn handle_frame(self: &Arc<Self>, kind: Kind) {
+        if let Kind::GoAway(go_away) = kind {
+            return self.invitations.handle(go_away);
+        }
         self.change(|machine| {
             if let Err(error) = machine.handle_frame(kind) {
                 debug!(session.id = self.id, %error, "the peer broke the trunk's protocol");
@@ -115,10 +122,23 @@ impl Cell {
         self.finishing.register(waker);
     }
 
-    /// Takes the session off its trunk's register.
+    /// What the session puts on its lane next.
+    pub(crate) fn next_frame(&self, machine: &mut Session) -> Option<Kind> {
+        let invitation = self.invitations.next_outward().filter(|_| machine.ended().is_none());
+        invitation.map(Kind::GoAway).or_else(|| machine.poll_transmit())
+    }
+
+    /// Sees to an invitation that waits for the session's next turn.
+    pub(crate) fn invite(self: &Arc<Self>, go_away: GoAway) {
+        self.invitations.invite(go_away);
+        self.queue.enqueue(self);
+    }
+
+    /// Takes the session off its trunk's register; a lane of its own has nothing more to carry.
     pub(crate) fn forget(&self) {
-        if let Some(sessions) = self.sessions.upgrade() {
-            sessions.forget(self.id);
+        match self.sessions.upgrade() {
+            Some(sessions) => sessions.forget(self.id),
+            None => self.queue.close(),
         }
         self.ack_armed.store(false, Ordering::Release);
         self.finishing.wake();

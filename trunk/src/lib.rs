@@ -7,6 +7,7 @@
 //! | [`accept`] | the core's end: lanes in, sessions out |
 //! | [`carrier`] | what a lane runs on: a QUIC stream in the tunnel, or TCP through an interface |
 //! | [`peer`] | who is at the other end, and how the trunk does |
+//! | [`solo`] | a lane of its own for one session, driven by whoever holds its other side |
 //! | [`metrics`] | every series this crate exports |
 //! | [`testing`] | both ends in memory, for tests of what stands on top |
 //!
@@ -21,6 +22,7 @@ mod batch;
 pub mod carrier;
 mod cell;
 pub mod dial;
+mod invitation;
 mod lane;
 pub mod metrics;
 pub mod peer;
@@ -28,13 +30,16 @@ pub mod port;
 mod queue;
 mod service;
 mod sessions;
+pub mod solo;
 pub mod testing;
 
 pub use accept::{AcceptConfig, TrunkServer};
 pub use dial::{CoreTarget, OpenError, Trunks, TrunksConfig};
+pub use invitation::INVITATION_BYTES_MAX;
 pub use metrics::Metrics;
 pub use peer::{Incoming, NodeIdentity, TrunkState};
 pub use port::{Delivery, SessionPort};
+pub use solo::{Solo, solo};
 
 pub use antipode_proto::body::{Body, CHUNK_BYTES_MAX};
 pub use antipode_proto::seq::Seq;

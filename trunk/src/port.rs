@@ -7,7 +7,7 @@ use std::task::Poll;
 use antipode_proto::body::Body;
 use antipode_proto::seq::Seq;
 use antipode_proto::session::{Ended, Session};
-use antipode_proto::trunk::v1::Cause;
+use antipode_proto::trunk::v1::{Cause, GoAway};
 use antipode_runtime::clock;
 
 use crate::cell::Cell;
@@ -117,6 +117,39 @@ impl SessionPort {
     /// Ends the session at once, at both ends.
     pub fn reset(&self, cause: Cause, detail: &str) {
         self.cell.change(|machine| machine.reset(cause, detail));
+    }
+
+    /// Invites the far end to go on elsewhere: a node to its core, which tells a resumable client.
+    ///
+    /// The latest invitation counts. One that a break swallows is not repeated, and a session that
+    /// is over sends none.
+    pub fn invite(&self, go_away: GoAway) {
+        self.cell.invite(go_away);
+    }
+
+    /// Waits for the latest invitation of the far end. Cancel-safe; waits for ever if none comes.
+    pub async fn invited(&self) -> GoAway {
+        poll_fn(|task| self.cell.invitations.poll_invited(task)).await
+    }
+
+    /// The latest invitation of the far end, if there is a new one.
+    #[must_use]
+    pub fn try_invited(&self) -> Option<GoAway> {
+        self.cell.invitations.try_invited()
+    }
+
+    /// Whether another chunk may be sent, as [`SessionPort::ready`] but without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionPort::ready`].
+    pub fn try_ready(&self) -> Result<bool, Ended> {
+        self.cell.look(|machine| check_alive(machine).map(|()| machine.has_room()))
+    }
+
+    /// Looks at the machine without changing it.
+    pub fn look<R>(&self, look: impl FnOnce(&Session) -> R) -> R {
+        self.cell.look(look)
     }
 
     /// Waits until the far end has acknowledged everything that was sent here, the end included: it

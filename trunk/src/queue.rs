@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use antipode_proto::session::Session;
 use antipode_proto::trunk::v1::Frame;
+use antipode_proto::trunk::v1::frame::Kind;
 use antipode_proto::turns::{Turn, Turns};
 use parking_lot::Mutex;
 use prost::Message;
@@ -34,6 +36,8 @@ struct Waiting {
     /// deadlines.
     acks: VecDeque<(Instant, Arc<Cell>)>,
     answers: VecDeque<Frame>,
+    /// Nothing will ever wait here again.
+    closed: bool,
     /// Wakes the newest call's writer, and no other.
     wake: Arc<Notify>,
 }
@@ -123,6 +127,13 @@ impl LaneQueue {
         waiting.answers.clear();
     }
 
+    /// The lane's only session is over: its writer has nothing more to wait for.
+    pub(crate) fn close(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.closed = true;
+        waiting.wake.notify_one();
+    }
+
     /// Acknowledgements whose time has come become something to send.
     fn release_acks(&self, now: Instant) {
         loop {
@@ -150,7 +161,7 @@ impl Writer {
         loop {
             let due = {
                 let waiting = self.queue.waiting.lock();
-                if !waiting.turns.is_empty() || !waiting.answers.is_empty() {
+                if !waiting.turns.is_empty() || !waiting.answers.is_empty() || waiting.closed {
                     return;
                 }
                 waiting.acks.front().map(|(due, _)| *due)
@@ -178,6 +189,16 @@ impl Writer {
         Ok(())
     }
 
+    /// One frame of the lane's only session.
+    pub(crate) fn next_frame(&self, cell: &Arc<Cell>, now: Instant) -> Option<Kind> {
+        self.queue.release_acks(now);
+        let turn = self.queue.waiting.lock().turns.next_turn()?;
+        cell.queued.store(false, Ordering::Release);
+        let (kind, after) = cell.turn(|machine| (cell.next_frame(machine), After::of(machine)));
+        self.settle(cell, turn, after);
+        kind
+    }
+
     fn take_answers(&self) -> Result<VecDeque<Frame>, Replaced> {
         let mut waiting = self.queue.waiting.lock();
         self.check()?;
@@ -187,31 +208,50 @@ impl Writer {
     fn take_turn(&self, mut turn: Turn<Arc<Cell>>, draft: &mut Draft) -> Result<(), Replaced> {
         let cell = Arc::clone(&turn.session);
         cell.queued.store(false, Ordering::Release);
-        let (outcome, more, finished, due) = cell.turn(|machine| {
+        let (outcome, after) = cell.turn(|machine| {
             // Under the machine's lock: a newer call counts up before it changes any machine.
             let outcome = self.check();
             while outcome.is_ok() && turn.deficit > 0 && draft.len_bytes() < BATCH_BYTES_MAX {
-                let Some(kind) = machine.poll_transmit() else { break };
+                let Some(kind) = cell.next_frame(machine) else { break };
                 let frame = Frame { session: cell.id, kind: Some(kind) };
                 turn.deficit -= i64::try_from(frame.encoded_len()).unwrap_or(i64::MAX);
                 draft.push(frame);
             }
-            (outcome, machine.wants_transmit(), machine.is_finished(), machine.ack_deadline())
+            (outcome, After::of(machine))
         });
-        if more && !cell.queued.swap(true, Ordering::AcqRel) {
+        self.settle(&cell, turn, after);
+        outcome
+    }
+
+    /// Sees to what follows from a turn.
+    fn settle(&self, cell: &Arc<Cell>, turn: Turn<Arc<Cell>>, after: After) {
+        if after.more && !cell.queued.swap(true, Ordering::AcqRel) {
             let mut waiting = self.queue.waiting.lock();
             waiting.turns.again(turn);
             waiting.wake.notify_one();
         }
-        match (finished, due) {
+        match (after.finished, after.ack_due) {
             (true, _) => cell.forget(),
-            (false, Some(due)) => self.queue.arm_ack(&cell, due),
+            (false, Some(due)) => self.queue.arm_ack(cell, due),
             (false, None) => {}
         }
-        outcome
     }
 
     fn check(&self) -> Result<(), Replaced> {
         if self.queue.generation() == self.generation { Ok(()) } else { Err(Replaced) }
+    }
+}
+
+/// How a turn left the session.
+struct After {
+    more: bool,
+    finished: bool,
+    ack_due: Option<Instant>,
+}
+
+impl After {
+    fn of(machine: &Session) -> Self {
+        let (more, finished) = (machine.wants_transmit(), machine.is_finished());
+        Self { more, finished, ack_due: machine.ack_deadline() }
     }
 }
