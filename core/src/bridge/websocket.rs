@@ -36,48 +36,103 @@ pub(super) async fn carry(
     head: RequestHead,
     port: &Arc<SessionPort>,
 ) -> Result<Cause, Ended> {
+    match Box::pin(ask(bridge, &head, port)).await? {
+        Asked::Answered(cause) => Ok(cause),
+        Asked::Open(mut open) => {
+            port.send(open.response_head().into())?;
+            open.relay(bridge, port).await
+        }
+    }
+}
+
+/// What came of asking a backend for a WebSocket.
+pub(crate) enum Asked {
+    /// It is open; the client has not been told yet.
+    Open(Box<Open>),
+    /// It is not: the client has its answer, and the session is at its end.
+    Answered(Cause),
+}
+
+/// A backend's WebSocket.
+pub(crate) struct Open {
+    policy: Policy,
+    response: HeaderMap,
+    /// Counts the session at its backend for as long as it lasts.
+    assigned: Assigned,
+    stream: BackendStream,
+    /// What came from the backend right behind its answer.
+    read: BytesMut,
+    /// What came from a client that was answered early.
+    early: Vec<Delivery>,
+}
+
+impl Open {
+    /// The answer for the client, once.
+    pub(crate) fn response_head(&mut self) -> ResponseHead {
+        let response = std::mem::take(&mut self.response);
+        ResponseHead {
+            status: StatusCode::SWITCHING_PROTOCOLS.as_u16().into(),
+            headers: headers::for_client(response, self.assigned.set_cookie.as_ref()),
+            ..ResponseHead::default()
+        }
+    }
+
+    /// Carries frames between the socket and `port` until both directions have ended.
+    pub(crate) async fn relay(
+        self: Box<Self>,
+        bridge: &Bridge,
+        port: &SessionPort,
+    ) -> Result<Cause, Ended> {
+        let Self { policy, assigned: _assigned, stream, read, early, .. } = *self;
+        let reader = Reader::new(Side::Client, policy);
+        let writer = Writer::client(rand::random());
+        Relay::new(bridge, port, stream, reader, writer).run(early, read).await
+    }
+}
+
+/// Asks a backend for a WebSocket. Whatever else it answers goes to the client.
+pub(crate) async fn ask(
+    bridge: &Bridge,
+    head: &RequestHead,
+    port: &Arc<SessionPort>,
+) -> Result<Asked, Ended> {
     let began = clock::now();
     let mut early = Vec::new();
     let opened = tokio::select! {
         biased;
-        opened = Box::pin(open(bridge, &head)) => opened,
+        opened = Box::pin(open(bridge, head)) => opened,
         // Frames before the answer come only from clients that were answered early: they wait.
-        left = client_end(port, &mut early) => return left,
+        left = client_end(port, &mut early) => return left.map(Asked::Answered),
     };
-    let seconds = clock::now().duration_since(began).as_secs_f64();
-    let opened = match opened {
-        Ok(opened) => opened,
-        Err(answer) => return bridge.answer(&head, port, answer).await,
+    let answered = || {
+        let seconds = clock::now().duration_since(began).as_secs_f64();
+        bridge.metrics.response_head.0.observe(seconds);
     };
-    bridge.metrics.response_head.0.observe(seconds);
-    match opened {
-        Opened::Refused(refused) if head.answered_early => {
-            drop(refused);
-            bridge.answer(&head, port, Answer::BackendProtocol).await
+    let refused = match opened {
+        Ok(Opened::Upgraded(upgraded)) => {
+            answered();
+            return Ok(Asked::Open(upgraded.into_open(bridge, early)));
         }
-        Opened::Refused(refused) => {
-            let cause = Box::pin(refused.send(bridge, port)).await?;
-            bridge.discard(port).await?;
-            Ok(cause)
-        }
-        Opened::Upgraded(upgraded) => {
-            let Upgraded { assigned, response, stream, read } = *upgraded;
-            let policy = Policy {
-                frame_bytes_max: bridge.config.websocket.frame_bytes_max,
-                chunk_bytes_max: antipode_trunk::CHUNK_BYTES_MAX,
-                rsv1_allowed: deflate_agreed(&response),
-            };
-            let response = ResponseHead {
-                status: StatusCode::SWITCHING_PROTOCOLS.as_u16().into(),
-                headers: headers::for_client(response, assigned.set_cookie.as_ref()),
-                ..ResponseHead::default()
-            };
-            port.send(response.into())?;
-            let reader = Reader::new(Side::Client, policy);
-            let writer = Writer::client(rand::random());
-            Relay::new(bridge, port, stream, reader, writer).run(early, read).await
-        }
+        Ok(Opened::Refused(refused)) => Ok(refused),
+        Err(answer) => Err(answer),
+    };
+    // Nobody takes what came early: unacknowledged, it would keep the client's end from coming.
+    if let Some(last) = early.last() {
+        port.consumed(last.seq);
     }
+    let refused = match refused {
+        Ok(refused) => refused,
+        Err(answer) => return bridge.answer(head, port, answer).await.map(Asked::Answered),
+    };
+    answered();
+    if head.answered_early {
+        drop(refused);
+        let answer = Answer::BackendProtocol;
+        return bridge.answer(head, port, answer).await.map(Asked::Answered);
+    }
+    let cause = Box::pin(refused.send(bridge, port)).await?;
+    bridge.discard(port).await?;
+    Ok(Asked::Answered(cause))
 }
 
 /// Resolves if the client's direction ends before the backend has answered; keeps what comes until
@@ -105,6 +160,18 @@ struct Upgraded {
     stream: BackendStream,
     /// What came in the same read as the answer.
     read: BytesMut,
+}
+
+impl Upgraded {
+    fn into_open(self, bridge: &Bridge, early: Vec<Delivery>) -> Box<Open> {
+        let Self { assigned, response, stream, read } = self;
+        let policy = Policy {
+            frame_bytes_max: bridge.config.websocket.frame_bytes_max,
+            chunk_bytes_max: antipode_trunk::CHUNK_BYTES_MAX,
+            rsv1_allowed: deflate_agreed(&response),
+        };
+        Box::new(Open { policy, response, assigned, stream, read, early })
+    }
 }
 
 /// The backend's answer is not 101: it goes down as that of an HTTP exchange.
