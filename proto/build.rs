@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "antipode/trunk/v1/trunk.proto",
     "antipode/registry/v1/registry.proto",
     "antipode/steering/v1/steering.proto",
     "antipode/handover/v1/handover.proto",
+    "antipode/handover/v1/takeover.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
