@@ -189,10 +189,19 @@ impl Device {
         }
     }
 
-    /// Begins a handshake with a peer, unless one is under way or its endpoint is not known.
+    /// Begins a handshake with a peer, or repeats the initiation of one under way: nothing if its
+    /// endpoint is not known, or if the last one went less than a round trip (or 250 ms) ago.
     pub fn handshake(&self, peer: &PublicKey, now: Instant, replies: &mut Vec<Reply>) {
         let mut out = Outcome { replies, metrics: &self.metrics };
         if let Some(peer) = self.table().by_key.get(peer) {
+            peer.link.lock().handshake_now(now, &mut out);
+        }
+    }
+
+    /// [`Device::handshake`] with the peer that owns an inner address.
+    pub fn handshake_to(&self, inner: IpAddr, now: Instant, replies: &mut Vec<Reply>) {
+        let mut out = Outcome { replies, metrics: &self.metrics };
+        if let Some(peer) = self.peer_for(inner) {
             peer.link.lock().handshake_now(now, &mut out);
         }
     }

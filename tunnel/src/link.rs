@@ -5,7 +5,12 @@
 //! comes from the network; after an answer the queue is flushed; the endpoint moves only on an
 //! authenticated message; a runt inner packet is refused; keep-alives are sent by us, since
 //! boringtun fixes their interval for a peer's life and starts the first handshake an interval
-//! late.
+//! late; and what waits for keys is ours, but for its first packet, since boringtun keeps the oldest
+//! for ever.
+
+mod held;
+mod message;
+mod pace;
 
 use std::time::{Duration, Instant};
 
@@ -16,9 +21,13 @@ use parking_lot::Mutex;
 use tracing::{debug, warn};
 
 use crate::key::{PrivateKey, PublicKey};
-use crate::metrics::{Direction, DropReason, HandshakeOutcome, Metrics};
+use crate::metrics::{DropReason, HandshakeOutcome, Metrics};
 use crate::packet::INNER_MTU_MAX_BYTES;
 use crate::peer::{Endpoint, PeerConfig, PeerState, Reply, Sealed};
+use held::Held;
+pub(crate) use message::{KIND_COOKIE, KIND_DATA, KIND_RESPONSE};
+use message::{data_reason, flushed, is_data};
+use pace::Pace;
 
 /// What WireGuard adds to an inner packet: header 16, tag 16.
 pub(crate) const WIREGUARD_BYTES: usize = 32;
@@ -52,8 +61,10 @@ pub(crate) struct Link {
     created: Instant,
     heard: Option<Instant>,
     sent: Option<Instant>,
-    /// boringtun holds packets that wait for keys.
+    /// Packets wait for keys: the first one in boringtun, the others in `held`.
     waiting: bool,
+    held: Held,
+    pace: Pace,
     expired: bool,
     stale_handshakes: u64,
     stale_warned: Option<Instant>,
@@ -74,6 +85,8 @@ impl Peer {
             heard: None,
             sent: None,
             waiting: false,
+            held: Held::default(),
+            pace: Pace::default(),
             expired: false,
             stale_handshakes: 0,
             stale_warned: None,
@@ -126,7 +139,13 @@ impl Link {
         if out.len() < INITIATION_BYTES.max(packet.len() + WIREGUARD_BYTES) {
             return None;
         }
-        let sealed = match self.tunn.encapsulate(packet, out) {
+        let outcome = if self.waiting && self.tunn.time_since_last_handshake().is_none() {
+            self.held.push(packet, now);
+            self.tunn.format_handshake_initiation(out, false)
+        } else {
+            self.tunn.encapsulate(packet, out)
+        };
+        let sealed = match outcome {
             TunnResult::WriteToNetwork(message) if is_data(message) => Sealed::Data(message.len()),
             TunnResult::WriteToNetwork(message) => Sealed::Handshake(message.len()),
             TunnResult::Done
@@ -139,6 +158,7 @@ impl Link {
             Sealed::Handshake(_) => {
                 self.waiting = true;
                 self.expired = false;
+                self.pace.initiated(now);
             }
             Sealed::Waits => self.waiting = true,
         }
@@ -170,7 +190,7 @@ impl Link {
                 self.sent = Some(now);
                 if kind == KIND_RESPONSE {
                     out.metrics.handshake(HandshakeOutcome::Completed);
-                    self.flush(from, out);
+                    self.flush(from, now, out);
                 } else {
                     out.metrics.handshake(HandshakeOutcome::Answered);
                 }
@@ -210,6 +230,7 @@ impl Link {
             TunnResult::Err(WireGuardError::ConnectionExpired) if !self.expired => {
                 self.expired = true;
                 self.waiting = false;
+                self.held.clear();
                 out.metrics.handshake(HandshakeOutcome::Expired);
             }
             TunnResult::Err(_)
@@ -238,9 +259,13 @@ impl Link {
         self.initiate(Underway::LetBe, now, out);
     }
 
-    /// Begins a handshake, or sends the initiation of the one under way again.
+    /// Begins a handshake, or sends the initiation of the one under way again; nothing if the last
+    /// one went less than a round trip ago, see [`Pace`].
     pub(crate) fn handshake_now(&mut self, now: Instant, out: &mut Outcome<'_>) {
-        self.initiate(Underway::Repeat, now, out);
+        let (_, _, _, _, rtt_ms) = self.tunn.stats();
+        if self.pace.allows(rtt_ms.map(|ms| Duration::from_millis(ms.into())), now) {
+            self.initiate(Underway::Repeat, now, out);
+        }
     }
 
     fn initiate(&mut self, underway: Underway, now: Instant, out: &mut Outcome<'_>) {
@@ -279,6 +304,7 @@ impl Link {
         let Some(to) = self.endpoint else { return };
         if !is_data(&bytes) {
             out.metrics.handshake(HandshakeOutcome::Initiated);
+            self.pace.initiated(now);
         }
         self.sent = Some(now);
         out.replies.push(Reply { to, bytes });
@@ -288,6 +314,7 @@ impl Link {
     /// were told of, the system chooses, since our own addresses may come and go.
     fn heard_from(&mut self, from: Endpoint, now: Instant) {
         self.heard = Some(now);
+        self.pace.heard();
         let local = from.local.filter(|_| self.config.endpoint.is_none());
         self.endpoint = Some(Endpoint { remote: from.remote, local });
     }
@@ -296,26 +323,28 @@ impl Link {
     fn heard_data(&mut self, from: Endpoint, now: Instant, out: &mut Outcome<'_>) {
         self.heard_from(from, now);
         if self.waiting {
-            self.flush(from, out);
+            self.flush(from, now, out);
         }
     }
 
-    /// Sends what waited for keys.
-    fn flush(&mut self, to: Endpoint, out: &mut Outcome<'_>) {
+    /// Sends what waited for keys: boringtun's packet first, it is the oldest.
+    fn flush(&mut self, to: Endpoint, now: Instant, out: &mut Outcome<'_>) {
         let mut message = [0u8; MESSAGE_BYTES_MAX];
         for _ in 0..=QUEUED_PACKETS_MAX {
-            let TunnResult::WriteToNetwork(bytes) = self.tunn.decapsulate(None, &[], &mut message)
-            else {
-                self.waiting = false;
-                return;
-            };
-            if is_data(bytes) {
-                let inner = bytes.len().saturating_sub(WIREGUARD_BYTES);
-                out.metrics.carried(Direction::Out, 1, u64::try_from(inner).unwrap_or(0));
-            } else {
-                out.metrics.handshake(HandshakeOutcome::Initiated);
+            match self.tunn.decapsulate(None, &[], &mut message) {
+                TunnResult::WriteToNetwork(bytes) => flushed(bytes, to, out),
+                TunnResult::Done
+                | TunnResult::Err(_)
+                | TunnResult::WriteToTunnelV4(..)
+                | TunnResult::WriteToTunnelV6(..) => break,
             }
-            out.replies.push(Reply { to, bytes: bytes.to_vec() });
+        }
+        self.waiting = false;
+        while let Some(packet) = self.held.pop(now) {
+            if let TunnResult::WriteToNetwork(bytes) = self.tunn.encapsulate(&packet, &mut message)
+            {
+                flushed(bytes, to, out);
+            }
         }
     }
 
@@ -346,33 +375,4 @@ impl Link {
 pub(crate) struct Outcome<'a> {
     pub(crate) replies: &'a mut Vec<Reply>,
     pub(crate) metrics: &'a Metrics,
-}
-
-pub(crate) const KIND_RESPONSE: u8 = 2;
-pub(crate) const KIND_COOKIE: u8 = 3;
-pub(crate) const KIND_DATA: u8 = 4;
-
-fn is_data(message: &[u8]) -> bool {
-    message.first() == Some(&KIND_DATA)
-}
-
-fn data_reason(error: &WireGuardError) -> DropReason {
-    match error {
-        WireGuardError::DuplicateCounter => DropReason::Duplicate,
-        WireGuardError::InvalidCounter => DropReason::TooOld,
-        WireGuardError::NoCurrentSession | WireGuardError::WrongIndex => DropReason::NoSession,
-        WireGuardError::InvalidPacket => DropReason::Runt,
-        WireGuardError::InvalidAeadTag
-        | WireGuardError::DestinationBufferTooSmall
-        | WireGuardError::IncorrectPacketLength
-        | WireGuardError::UnexpectedPacket
-        | WireGuardError::WrongPacketType
-        | WireGuardError::WrongKey
-        | WireGuardError::InvalidTai64nTimestamp
-        | WireGuardError::WrongTai64nTimestamp
-        | WireGuardError::InvalidMac
-        | WireGuardError::LockFailed
-        | WireGuardError::ConnectionExpired
-        | WireGuardError::UnderLoad => DropReason::NotAuthentic,
-    }
 }

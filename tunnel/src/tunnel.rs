@@ -235,14 +235,19 @@ impl Tunnel {
     }
 
     /// Begins a handshake with a peer now, or repeats the initiation of one under way: for a caller
-    /// that has noticed, sooner than WireGuard's own timers, that nothing comes back. At most once
-    /// a second, please: WireGuard itself waits 5 s between two (paper, section 6.1).
+    /// that has noticed, sooner than WireGuard's own timers (5 s between two, paper, section 6.1),
+    /// that nothing comes back. A call within a round trip of the last one, or 250 ms, does nothing.
     pub fn handshake(&self, peer: &PublicKey) {
         let mut replies = Vec::new();
         self.shared.device.handshake(peer, now(), &mut replies);
-        for reply in replies {
-            self.shared.send_later(reply);
-        }
+        replies.into_iter().for_each(|reply| self.shared.send_later(reply));
+    }
+
+    /// [`Tunnel::handshake`] with the peer that owns an address inside the tunnel.
+    pub fn handshake_to(&self, inner: Ipv6Addr) {
+        let mut replies = Vec::new();
+        self.shared.device.handshake_to(inner.into(), now(), &mut replies);
+        replies.into_iter().for_each(|reply| self.shared.send_later(reply));
     }
 
     /// A UDP socket inside the tunnel, for quinn, on our address and `port` (0: any free one). The

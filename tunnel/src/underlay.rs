@@ -79,6 +79,14 @@ impl Underlay {
         }
     }
 
+    /// [`Underlay::handshake`] with the peer that owns an address inside the tunnel.
+    pub fn handshake_to(&self, inner: Ipv6Addr) {
+        match self {
+            Self::InProcess(tunnel) => tunnel.handshake_to(inner),
+            Self::Hosted(_) => {}
+        }
+    }
+
     /// A socket for quinn on our tunnel address; port 0 takes any.
     ///
     /// # Errors

@@ -107,7 +107,29 @@ fn a_handshake_can_be_asked_for() {
     node.device.handshake(&core.key, node.now, &mut node.replies);
     assert_eq!(node.only_message().len(), 148);
     node.device.handshake(&core.key, node.now, &mut node.replies);
+    assert!(node.replies.is_empty(), "the answer may be on its way");
+    node.now += Duration::from_millis(500);
+    node.device.handshake_to(core.key.address().into(), node.now, &mut node.replies);
     assert_eq!(node.only_message().len(), 148, "the first may have gone to deaf ears");
+}
+
+/// A core that is back after a long break gets what is of use, not what has piled up.
+#[test]
+fn what_waits_for_keys_is_what_is_still_of_use() {
+    let (mut node, mut core) = kept_alive();
+    for number in 0..100_u8 {
+        node.seal_to(&core, &[number]);
+        node.now += Duration::from_millis(100);
+    }
+    node.replies.clear();
+    node.device.handshake(&core.key, node.now, &mut node.replies);
+    node.step(&mut core);
+    core.step(&mut node);
+    node.step(&mut core);
+    let last = |packet: &Vec<u8>| packet[48];
+    let arrived: Vec<u8> = core.arrived.iter().map(last).collect();
+    // The first one rides on boringtun's own queue; of the others the last second's.
+    assert_eq!(arrived, [0, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99]);
 }
 
 /// boringtun gives up after 90 s by its own clock, then says so at each tick until somebody begins

@@ -1,0 +1,73 @@
+//! How often a handshake may be asked for again.
+
+use std::time::{Duration, Instant};
+
+/// The least time between two initiations that somebody asks for.
+const GAP_MIN: Duration = Duration::from_millis(250);
+
+/// The gap while the path's round trip is not known.
+const GAP_UNKNOWN: Duration = Duration::from_millis(500);
+
+/// The gap once many initiations were not answered: the round trip may have grown.
+const GAP_PATIENT: Duration = Duration::from_secs(1);
+
+/// Unanswered initiations after which [`GAP_PATIENT`] holds.
+const QUICK_MAX: u32 = 60;
+
+/// When the last initiation went, and how many since the peer was heard.
+///
+/// boringtun accepts an answer to its last two initiations. Asked more than twice within a round
+/// trip, it would refuse every answer and the handshake would never end: so the gap is never
+/// shorter than the round trip of the last handshake.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    initiated: Option<Instant>,
+    unanswered: u32,
+}
+
+impl Pace {
+    /// Whether another initiation may go.
+    pub(super) fn allows(&self, round_trip: Option<Duration>, now: Instant) -> bool {
+        let floor = if self.unanswered < QUICK_MAX { GAP_MIN } else { GAP_PATIENT };
+        let gap = round_trip.unwrap_or(GAP_UNKNOWN).max(floor);
+        self.initiated.is_none_or(|at| now.saturating_duration_since(at) >= gap)
+    }
+
+    /// An initiation went.
+    pub(super) fn initiated(&mut self, now: Instant) {
+        self.initiated = Some(now);
+        self.unanswered = self.unanswered.saturating_add(1);
+    }
+
+    /// The peer was heard: the next initiation may go at once.
+    pub(super) const fn heard(&mut self) {
+        self.initiated = None;
+        self.unanswered = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gap_follows_the_round_trip() {
+        let (mut pace, now) = (Pace::default(), crate::tunnel::now());
+        assert!(pace.allows(None, now), "the first one may go at once");
+        pace.initiated(now);
+        let allows = |pace: &Pace, round_trip_ms: Option<u64>, after_ms| {
+            let round_trip = round_trip_ms.map(Duration::from_millis);
+            pace.allows(round_trip, now + Duration::from_millis(after_ms))
+        };
+        for (round_trip, least) in [(Some(0), 250), (Some(600), 600), (None, 500)] {
+            assert!(!allows(&pace, round_trip, least - 1), "{round_trip:?}");
+            assert!(allows(&pace, round_trip, least), "{round_trip:?}");
+        }
+        (0..QUICK_MAX).for_each(|_| pace.initiated(now));
+        assert!(!allows(&pace, Some(0), 999) && allows(&pace, Some(0), 1000));
+        pace.heard();
+        assert!(allows(&pace, Some(600), 0));
+        pace.initiated(now);
+        assert!(allows(&pace, Some(0), 250), "it is counted anew");
+    }
+}
