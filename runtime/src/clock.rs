@@ -1,20 +1,32 @@
 //! The only place that asks what time it is.
 //!
-//! Machines take `now` as an argument; their drivers ask here.
+//! Machines take `now` as an argument; their drivers ask here. With the feature `virtual-time` a
+//! test may set what its own thread is told.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+#[cfg(feature = "virtual-time")]
+pub mod virtual_time;
 
 /// Monotonic time, the `now` that machines take.
 ///
 /// It is tokio's clock, so a test with paused time moves drivers and machines together. Outside a
 /// runtime it is the machine's own monotonic clock.
 pub fn now() -> Instant {
+    #[cfg(feature = "virtual-time")]
+    if let Some(now) = virtual_time::now() {
+        return now;
+    }
     tokio::time::Instant::now().into_std()
 }
 
 /// Wall-clock time since 1970-01-01 00:00:00 UTC; zero on a clock that stands before it.
 #[expect(clippy::disallowed_methods, reason = "the one place where the wall clock is read")]
 pub fn unix_now() -> Duration {
+    #[cfg(feature = "virtual-time")]
+    if let Some(now) = virtual_time::unix_now() {
+        return now;
+    }
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
