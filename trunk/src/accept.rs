@@ -21,6 +21,7 @@ use tonic::transport::Server;
 
 pub use listen::{Listen, StartError};
 pub(crate) use register::Register;
+pub use register::{AdoptError, BadTrunk};
 
 use crate::batch::BATCH_BYTES_READ_MAX;
 use crate::carrier::AcceptedLane;
@@ -110,6 +111,10 @@ impl TrunkServer {
     #[must_use]
     pub fn states(&self) -> Vec<TrunkState> {
         self.register.states()
+    }
+
+    pub(crate) fn register(&self) -> &Register {
+        &self.register
     }
 
     /// Sessions held over all trunks.

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tracing::debug;
 
 use crate::invitation::Invitations;
+use crate::peer::NodeIdentity;
 use crate::queue::LaneQueue;
 use crate::sessions::Sessions;
 
@@ -132,6 +133,11 @@ impl Cell {
     pub(crate) fn invite(self: &Arc<Self>, go_away: GoAway) {
         self.invitations.invite(go_away);
         self.queue.enqueue(self);
+    }
+
+    /// The node at the other end of its trunk, if this is a core's end of one.
+    pub(crate) fn node(&self) -> Option<NodeIdentity> {
+        self.sessions.upgrade()?.node().cloned()
     }
 
     /// Takes the session off its trunk's register; a lane of its own has nothing more to carry.

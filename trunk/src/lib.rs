@@ -8,6 +8,7 @@
 //! | [`carrier`] | what a lane runs on: a QUIC stream in the tunnel, or TCP through an interface |
 //! | [`peer`] | who is at the other end, and how the trunk does |
 //! | [`solo`] | a lane of its own for one session, driven by whoever holds its other side |
+//! | [`handover`] | how sessions leave a core's process for the next |
 //! | [`metrics`] | every series this crate exports |
 //! | [`testing`] | both ends in memory, for tests of what stands on top |
 //!
@@ -22,6 +23,7 @@ mod batch;
 pub mod carrier;
 mod cell;
 pub mod dial;
+pub mod handover;
 mod invitation;
 mod lane;
 pub mod metrics;

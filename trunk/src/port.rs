@@ -38,6 +38,10 @@ impl SessionPort {
         Self { cell }
     }
 
+    pub(crate) const fn cell(&self) -> &Arc<Cell> {
+        &self.cell
+    }
+
     /// The node's number for the session within its trunk.
     #[must_use]
     pub fn id(&self) -> u64 {

@@ -1,5 +1,6 @@
 //! All sessions of one trunk at one end, and where the lane's frames go.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -34,6 +35,8 @@ pub(crate) struct Sessions {
     peer_run: Mutex<Option<Vec<u8>>>,
     /// At the core: where new sessions go.
     admission: Option<Admission>,
+    /// At the core: what a predecessor had taken on, or we had when a successor was to take over.
+    settled: Mutex<BTreeSet<u64>>,
     pub(crate) metrics: Metrics,
 }
 
@@ -73,6 +76,7 @@ pub(crate) struct Admission {
     pub(crate) incoming: mpsc::Sender<Incoming>,
     pub(crate) node: NodeIdentity,
     pub(crate) limit: Arc<SessionLimit>,
+    pub(crate) pause: Arc<Pause>,
 }
 
 /// A count of sessions that all trunks of a core share.
@@ -116,6 +120,7 @@ impl Sessions {
             next_id: AtomicU64::new(1),
             peer_run: Mutex::new(None),
             admission,
+            settled: Mutex::default(),
             metrics,
         })
     }
@@ -171,6 +176,9 @@ impl Sessions {
     pub(crate) fn lane_up(self: &Arc<Self>, index: u32) -> Option<HeldLane> {
         let lane = self.lane(index)?;
         let mut current = lane.revoked.lock();
+        if self.admission.as_ref().is_some_and(|admission| admission.pause.is_halted()) {
+            return None;
+        }
         current.cancel();
         *current = CancellationToken::new();
         let revoked = current.clone();
@@ -226,6 +234,11 @@ impl Sessions {
         self.for_each_cell(|cell| cell.look(is_due), |cell| cell.handle_timeout(now));
     }
 
+    /// The earliest time that any session names.
+    pub(crate) fn earliest(&self, due: impl Fn(&Session) -> Option<Instant>) -> Option<Instant> {
+        self.cells.iter().filter_map(|entry| entry.value().look(&due)).min()
+    }
+
     /// The trunk is gone for good: its sessions end here and now.
     pub(crate) fn end_all(&self, cause: Cause, detail: &str) {
         self.for_each_cell(|_| true, |cell| cell.change(|machine| machine.abandon(cause, detail)));
@@ -242,6 +255,7 @@ impl Sessions {
         self.metrics.count_end(ended, replayed);
         if let Some(admission) = &self.admission {
             admission.limit.give_back();
+            self.remember(admission, id);
         }
     }
 
@@ -286,6 +300,9 @@ impl Sessions {
 
     fn handle_unknown(self: &Arc<Self>, id: u64, kind: Kind, lane: u32) {
         let (Some(admission), Some(queue)) = (&self.admission, self.queue(lane)) else { return };
+        if self.is_handed_over(admission, id, &kind, queue) {
+            return;
+        }
         match kind {
             Kind::Segment(Segment { seq: 1, ref body, .. })
                 if matches!(body, Some(Body::Request(_))) =>
@@ -341,5 +358,8 @@ const fn spread(id: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
+mod handover;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use handover::Pause;

@@ -25,6 +25,7 @@ pub(crate) fn joined() -> (Arc<Sessions>, mpsc::Receiver<Incoming>) {
         incoming,
         node: NodeIdentity::for_tests("node-in-memory"),
         limit: SessionLimit::new(SESSIONS_MAX),
+        pause: Arc::default(),
     };
     let node = Sessions::new(LANES, Config::default(), None, Metrics::default());
     let core = Sessions::new(LANES, Config::default(), Some(admission), Metrics::default());

@@ -53,6 +53,7 @@ pub(super) fn start(
             let (each, stopping) = (shutdown.clone(), endpoint.clone());
             // Else nodes would wait for the idle timeout before they dial whoever comes next.
             let register = Arc::clone(register);
+            register.endpoints.lock().push(endpoint.clone());
             shutdown.spawn_last(async move {
                 register.spoken_out().await;
                 stopping.close(STOPS.into(), b"the core stops");

@@ -14,7 +14,11 @@ use tracing::info;
 
 use crate::metrics::Metrics;
 use crate::peer::{Incoming, NodeIdentity, TrunkState};
-use crate::sessions::{Admission, SessionLimit, Sessions};
+use crate::sessions::{Admission, Pause, SessionLimit, Sessions};
+
+mod handover;
+
+pub use handover::{AdoptError, BadTrunk};
 
 /// How long a stopping core waits for its sessions' ends to be taken by their lanes.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -30,6 +34,9 @@ pub(crate) struct Register {
     incoming: mpsc::Sender<Incoming>,
     metrics: Metrics,
     trunks: Mutex<BTreeMap<String, Trunk>>,
+    pub(super) pause: Arc<Pause>,
+    /// Where QUIC comes in.
+    pub(super) endpoints: Mutex<Vec<quinn::Endpoint>>,
 }
 
 #[derive(Debug)]
@@ -47,7 +54,9 @@ impl Register {
         metrics: Metrics,
     ) -> Arc<Self> {
         let limit = SessionLimit::new(sessions_max);
-        Arc::new(Self { config, limit, incoming, metrics, trunks: Mutex::default() })
+        let (pause, endpoints) = (Arc::default(), Mutex::default());
+        let trunks = Mutex::default();
+        Arc::new(Self { config, limit, incoming, metrics, trunks, pause, endpoints })
     }
 
     /// The trunk that a lane belongs to, made if it is the first lane of the node's run. The
@@ -58,6 +67,9 @@ impl Register {
         hello: &Hello,
     ) -> Result<Arc<Sessions>, Status> {
         let mut trunks = self.trunks.lock();
+        if self.pause.is_halted() {
+            return Err(Status::unavailable("a new process takes over: come back"));
+        }
         if let Some(trunk) = trunks.get(&node.member_id) {
             if trunk.run == hello.run && trunk.lanes == hello.lanes {
                 return Ok(Arc::clone(&trunk.sessions));
@@ -66,15 +78,8 @@ impl Register {
                 return Err(Status::invalid_argument("a run keeps its number of lanes"));
             }
         }
-        let admission = Admission {
-            incoming: self.incoming.clone(),
-            node: node.clone(),
-            limit: Arc::clone(&self.limit),
-        };
-        let (config, metrics) = (self.config, self.metrics.clone());
-        let sessions = Sessions::new(hello.lanes, config, Some(admission), metrics);
-        let (run, lanes) = (hello.run.to_vec(), hello.lanes);
-        let trunk = Trunk { run, lanes, sessions: Arc::clone(&sessions) };
+        let trunk = self.begin(node.clone(), hello.run.to_vec(), hello.lanes);
+        let (sessions, lanes) = (Arc::clone(&trunk.sessions), trunk.lanes);
         let older = trunks.insert(node.member_id.clone(), trunk);
         drop(trunks);
         info!(node = %node.name, software = %hello.software, lanes, "trunk opened");
@@ -82,6 +87,19 @@ impl Register {
             older.end(Cause::ClientLost, "the node was restarted");
         }
         Ok(sessions)
+    }
+
+    /// A trunk without sessions.
+    fn begin(&self, node: NodeIdentity, run: Vec<u8>, lanes: u32) -> Trunk {
+        let admission = Admission {
+            incoming: self.incoming.clone(),
+            node,
+            limit: Arc::clone(&self.limit),
+            pause: Arc::clone(&self.pause),
+        };
+        let (config, metrics) = (self.config, self.metrics.clone());
+        let sessions = Sessions::new(lanes, config, Some(admission), metrics);
+        Trunk { run, lanes, sessions }
     }
 
     /// Cuts off every node that `stays` does not name.
@@ -99,9 +117,9 @@ impl Register {
         drop(all);
         // A lane that has greeted and is not up yet holds the trunk too: were it dropped here, that
         // lane's sessions would be on no register.
-        self.trunks.lock().retain(|_, trunk| {
-            Arc::strong_count(&trunk.sessions) > 1 || trunk.sessions.len() > 0
-        });
+        self.trunks
+            .lock()
+            .retain(|_, trunk| Arc::strong_count(&trunk.sessions) > 1 || trunk.sessions.is_in_use());
     }
 
     pub(crate) fn states(&self) -> Vec<TrunkState> {

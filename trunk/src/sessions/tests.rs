@@ -55,7 +55,8 @@ fn core(sessions_max: usize) -> (Arc<Sessions>, mpsc::Receiver<Incoming>, Arc<Se
     let (incoming, accepted) = mpsc::channel(16);
     let limit = SessionLimit::new(sessions_max);
     let node = NodeIdentity::for_tests("node");
-    let admission = Admission { incoming, node, limit: Arc::clone(&limit) };
+    let (limit_shared, pause) = (Arc::clone(&limit), Arc::default());
+    let admission = Admission { incoming, node, limit: limit_shared, pause };
     let core = Sessions::new(ONE_LANE, Config::default(), Some(admission), Metrics::default());
     (core, accepted, limit)
 }
