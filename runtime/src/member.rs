@@ -22,8 +22,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use antipode_proto::registry::v1::{Heartbeat, Introduction, Limits, Role, Roster};
-use tokio::sync::watch;
+use antipode_proto::registry::v1::{
+    Gone, Heartbeat, Introduction, Limits, Neighbours, Role, Roster,
+};
+use tokio::sync::{broadcast, watch};
 
 use crate::backoff::Bounds;
 use crate::shutdown::Shutdown;
@@ -160,6 +162,16 @@ impl Member {
         self.desk.limits.subscribe()
     }
 
+    /// A node's neighbours: where its clients go when it drains. None until the gateway names some.
+    pub fn neighbours(&self) -> watch::Receiver<Neighbours> {
+        self.desk.neighbours.subscribe()
+    }
+
+    /// Processes of peers that have ended without a word, as the gateway hears of them from now on.
+    pub fn gone(&self) -> broadcast::Receiver<Gone> {
+        self.desk.gone.subscribe()
+    }
+
     /// How this member stands with its gateway.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.desk.standing.subscribe()
@@ -167,7 +179,8 @@ impl Member {
 
     /// Introduces the member and keeps reporting; call it once, when the tunnel's port is known.
     ///
-    /// `run` and `software` of the introduction are filled in. `heartbeat` is called as often as
+    /// `run` and `software` of the introduction are filled in if they are empty; who has trunks
+    /// gives theirs. `heartbeat` is called as often as
     /// the gateway asks; while the program drains its `accepting` is overruled. A drain that the
     /// gateway orders starts the program's drain; a removal makes the program fail.
     pub fn attend(

@@ -124,18 +124,29 @@ where
             return Err(error);
         }
     };
-    tokio::select! {
-        signal = telemetry::terminate() => info!(signal, ?grace, "draining"),
-        () = shutdown.draining() => info!(?grace, "draining"),
-    }
+    let mut is_signalled = tokio::select! {
+        signal = telemetry::terminate() => {
+            info!(signal, ?grace, "draining");
+            true
+        }
+        () = shutdown.draining() => {
+            info!(grace = ?shutdown.ordered_grace().unwrap_or(grace), "draining");
+            false
+        }
+    };
     let finishing = shutdown.finish(grace);
     tokio::pin!(finishing);
-    let finish = tokio::select! {
-        finish = &mut finishing => finish,
-        signal = telemetry::terminate() => {
-            warn!(signal, "told twice: cutting the drain short");
-            shutdown.stop_now();
-            finishing.await
+    let finish = loop {
+        tokio::select! {
+            finish = &mut finishing => break finish,
+            signal = telemetry::terminate() => {
+                if std::mem::replace(&mut is_signalled, true) {
+                    warn!(signal, "told twice: cutting the drain short");
+                    shutdown.stop_now();
+                } else {
+                    info!(signal, "draining already: once more cuts it short");
+                }
+            }
         }
     };
     drop(app);

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error};
@@ -42,8 +43,8 @@ struct Inner {
     services: TaskTracker,
     failed: CancellationToken,
     failure: Mutex<Option<Failure>>,
-    /// The shortest grace that anybody asked for.
-    grace_max: Mutex<Option<Duration>>,
+    /// The grace that was ordered: it counts in place of the program's own.
+    grace: watch::Sender<Option<Duration>>,
 }
 
 /// How a drain ended.
@@ -150,12 +151,18 @@ impl Shutdown {
         self.inner.drain.cancel();
     }
 
-    /// Starts the drain, and shortens the grace of [`Shutdown::finish`] to at most `grace`.
+    /// Starts the drain with `grace` in place of the program's own. Of several orders the shortest
+    /// counts, while the drain is under way too.
     pub fn begin_drain_within(&self, grace: Duration) {
-        let mut grace_max = self.inner.grace_max.lock();
-        *grace_max = Some(grace_max.map_or(grace, |earlier| earlier.min(grace)));
-        drop(grace_max);
+        self.inner.grace.send_modify(|ordered| {
+            *ordered = Some(ordered.map_or(grace, |earlier| earlier.min(grace)));
+        });
         self.begin_drain();
+    }
+
+    /// The grace that was ordered, if it is not to be the program's own.
+    pub fn ordered_grace(&self) -> Option<Duration> {
+        *self.inner.grace.borrow()
     }
 
     /// Resolves when draining begins.
@@ -190,13 +197,15 @@ impl Shutdown {
         self.inner.work.len()
     }
 
-    /// Drains for at most `grace`, then cuts the rest at their next await.
+    /// Drains for at most `grace`, or what was ordered in its place; then cuts the rest at their
+    /// next await.
     pub async fn finish(&self, grace: Duration) -> Finish {
         self.inner.drain.cancel();
         self.inner.work.close();
-        let grace = self.inner.grace_max.lock().map_or(grace, |max| grace.min(max));
         let drained = tokio::select! {
-            ended = timeout(grace, self.inner.work.wait()) => ended.is_ok(),
+            biased;
+            () = self.inner.work.wait() => true,
+            () = self.grace_passed(grace) => false,
             () = self.inner.stop.cancelled() => self.inner.work.is_empty(),
         };
         let tasks = self.inner.work.len();
@@ -214,6 +223,18 @@ impl Shutdown {
             error!(services, work = self.inner.work.len(), "tasks did not stop when told to");
         }
         if drained { Finish::Drained } else { Finish::Cut { tasks } }
+    }
+
+    async fn grace_passed(&self, own: Duration) {
+        let began = Instant::now();
+        let mut ordered = self.inner.grace.subscribe();
+        loop {
+            let grace = ordered.borrow_and_update().unwrap_or(own);
+            tokio::select! {
+                () = sleep_until(began + grace) => return,
+                _ = ordered.changed() => {}
+            }
+        }
     }
 
     fn guarded<F>(&self, task: F) -> impl Future<Output = ()> + Send + 'static + use<F>

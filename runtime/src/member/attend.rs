@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use antipode_proto::registry::v1::registry_client::RegistryClient;
 use antipode_proto::registry::v1::{
-    Directive, Drain, Heartbeat, Introduction, Limits, Report, Roster, Welcome, directive, report,
+    Directive, Drain, Gone, Heartbeat, Introduction, Limits, Neighbours, Report, Roster, Welcome,
+    directive, report,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -27,6 +28,8 @@ use crate::telemetry::chain;
 
 /// Reports that wait for the network; a heartbeat that finds no room is left out.
 const REPORTS_QUEUED_MAX: usize = 4;
+/// Processes that have gone and that nobody has taken note of yet; the oldest give way.
+const GONE_QUEUED_MAX: usize = 256;
 /// What a gateway may ask for as the time between heartbeats.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(50);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
@@ -38,6 +41,8 @@ pub(super) struct Desk {
     pub(super) timings: Timings,
     pub(super) roster: watch::Sender<Roster>,
     pub(super) limits: watch::Sender<Limits>,
+    pub(super) neighbours: watch::Sender<Neighbours>,
+    pub(super) gone: broadcast::Sender<Gone>,
     pub(super) standing: watch::Sender<Standing>,
 }
 
@@ -66,6 +71,8 @@ impl Desk {
             timings,
             roster: watch::Sender::new(last_roster),
             limits: watch::Sender::default(),
+            neighbours: watch::Sender::default(),
+            gone: broadcast::Sender::new(GONE_QUEUED_MAX),
             standing: watch::Sender::new(Standing::Joining),
         }
     }
@@ -79,7 +86,9 @@ pub(super) fn start(
     shutdown: &Shutdown,
 ) {
     let mut introduction = introduction;
-    introduction.run = rand::random::<[u8; 16]>().to_vec().into();
+    if introduction.run.is_empty() {
+        introduction.run = rand::random::<[u8; 16]>().to_vec().into();
+    }
     if introduction.software.is_empty() {
         introduction.software = concat!("antipode ", env!("CARGO_PKG_VERSION")).to_owned();
     }
@@ -204,6 +213,15 @@ impl Attendance {
             Some(directive::Kind::Limits(limits)) => {
                 info!(sessions_max = limits.sessions_max, "limits from the gateway");
                 self.desk.limits.send_replace(limits);
+            }
+            Some(directive::Kind::Neighbours(neighbours)) => {
+                debug!(nodes = neighbours.nodes.len(), "neighbours changed");
+                self.desk.neighbours.send_replace(neighbours);
+            }
+            Some(directive::Kind::Gone(gone)) => {
+                info!(member_id = gone.member_id, "the gateway says that a process has gone");
+                // Nobody may want to know.
+                let _ = self.desk.gone.send(gone);
             }
             Some(directive::Kind::Drain(Drain { reason, grace_ms })) => {
                 info!(reason, grace_ms, "the gateway orders a drain");

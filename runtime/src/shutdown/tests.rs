@@ -86,6 +86,21 @@ async fn a_shorter_grace_wins() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_order_counts_in_place_of_the_programs_own_grace_and_can_be_shortened() {
+    let shutdown = Shutdown::default();
+    shutdown.spawn(std::future::pending());
+    shutdown.begin_drain_within(10 * GRACE);
+    let before = crate::clock::now();
+    let hurried = shutdown.clone();
+    let (finish, ()) = tokio::join!(shutdown.finish(GRACE), async move {
+        sleep(2 * GRACE).await;
+        hurried.begin_drain_within(3 * GRACE);
+    });
+    assert_eq!(finish, Finish::Cut { tasks: 1 });
+    assert_eq!(crate::clock::now() - before, 3 * GRACE);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_impatient_operator_cuts_the_grace() {
     let shutdown = Shutdown::default();
     shutdown.spawn(std::future::pending());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use antipode_proto::registry::v1::{
-    Drain, Heartbeat, Introduction, Limits, Removed, directive, report,
+    Drain, Gone, Heartbeat, Introduction, Limits, Neighbour, Neighbours, Removed, directive, report,
 };
 
 use super::gateway::DAY;
@@ -136,6 +136,15 @@ async fn limits_and_drains_are_taken() {
     until(&mut attending.member.standing(), is_attending).await;
     gateway.desk.direct(directive::Kind::Limits(Limits { sessions_max: 9 }));
     until(&mut attending.member.limits(), |limits| limits.sessions_max == 9).await;
+
+    let mut gone = attending.member.gone();
+    let dead = Gone { member_id: "n-9".into(), run: vec![9; 16].into() };
+    gateway.desk.direct(directive::Kind::Gone(dead.clone()));
+    assert_eq!(tokio::time::timeout(HANGS, gone.recv()).await.unwrap(), Ok(dead));
+    let near = Neighbour { name: "syd".into(), weight: 20, ..Neighbour::default() };
+    let near = Neighbours { nodes: vec![near] };
+    gateway.desk.direct(directive::Kind::Neighbours(near.clone()));
+    until(&mut attending.member.neighbours(), |neighbours| *neighbours == near).await;
 
     attending.shutdown.spawn(std::future::pending());
     gateway.desk.direct(directive::Kind::Drain(Drain { reason: "move".into(), grace_ms: 1 }));
