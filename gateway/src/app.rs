@@ -117,8 +117,13 @@ impl App {
 
         let public_address =
             config.public_address.clone().unwrap_or_else(|| bound.addresses.registry.to_string());
-        let operator =
-            Operator::new(desk.clone(), Arc::clone(&store), Arc::clone(&authority), public_address);
+        let operator = Operator::new(
+            desk.clone(),
+            Arc::clone(&store),
+            Arc::clone(&authority),
+            public_address,
+            config.policy,
+        );
         let guide = Guide::new(
             desk.clone(),
             Arc::clone(&geography),
@@ -132,6 +137,7 @@ impl App {
             authority: Arc::clone(&authority),
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
+            policy: config.policy,
             thresholds: config.thresholds,
             members_max: config.members_max,
             enrolments_per_minute_max: config.enrolments_per_minute_max,
@@ -182,6 +188,17 @@ impl App {
     #[must_use]
     pub fn members(&self) -> Vec<wire::Member> {
         self.operator.members()
+    }
+
+    /// Asks a member to leave, as `drain` does. `None`: there is none that attends.
+    #[must_use]
+    pub fn drain(
+        &self,
+        member: &str,
+        reason: String,
+        grace: Duration,
+    ) -> Option<wire::DrainMemberResponse> {
+        self.operator.drain(member, reason, grace)
     }
 
     /// Takes a member off, as `remove` does. `None`: there is no such member.

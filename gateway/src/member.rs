@@ -98,6 +98,9 @@ impl Carrier {
 /// What a member said when it introduced itself, checked.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Profile {
+    /// Drawn when its process started; it says nothing after a restart, so it is not kept.
+    #[serde(skip)]
+    pub run: [u8; 16],
     /// Name and version of its program.
     pub software: String,
     /// Its region's code.
@@ -190,6 +193,7 @@ impl Profile {
             Err(_) => return Err(no_port),
         };
         Ok(Self {
+            run: <[u8; 16]>::try_from(&*said.run).unwrap_or_default(),
             software: said.software.clone(),
             region: said.region.clone(),
             location,

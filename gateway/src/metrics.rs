@@ -29,6 +29,8 @@ pub struct Metrics {
     /// Streams of members open right now.
     pub attending: Gauge,
     attend_ends: Family<Label<EndReason>, Counter>,
+    /// Processes of nodes that have gone, as cores were told.
+    pub processes_gone: Counter,
     sockets_refused: Family<Label<Refused>, Counter>,
     mmdb_reloads: Family<Label<Outcome>, Counter>,
 }
@@ -98,6 +100,7 @@ impl Metrics {
             enrolments: Family::default(),
             attending: Gauge::default(),
             attend_ends: Family::default(),
+            processes_gone: Counter::default(),
             sockets_refused: Family::default(),
             mmdb_reloads: Family::default(),
         };
@@ -114,6 +117,8 @@ impl Metrics {
         registry.register("enrolments", "Attempts to join", metrics.enrolments.clone());
         registry.register("attending", "Open streams of members", metrics.attending.clone());
         registry.register("attend_ends", "Streams ended", metrics.attend_ends.clone());
+        let help = "Processes of nodes that have gone";
+        registry.register("processes_gone", help, metrics.processes_gone.clone());
         let help = "Sockets closed before their first call";
         registry.register("sockets_refused", help, metrics.sockets_refused.clone());
         let help = "Times the mmdb file changed and was read again";
@@ -184,6 +189,7 @@ mod tests {
         metrics.enrolled("ok");
         metrics.attending.inc();
         metrics.attend_ended("lost");
+        metrics.processes_gone.inc();
         metrics.socket_refused("handshake");
         metrics.mmdb_reloaded("ok");
 
@@ -200,6 +206,7 @@ mod tests {
             "antipode_gateway_enrolments_total{outcome=\"ok\"} 1",
             "antipode_gateway_attending 1",
             "antipode_gateway_attend_ends_total{reason=\"lost\"} 1",
+            "antipode_gateway_processes_gone_total 1",
             "antipode_gateway_sockets_refused_total{reason=\"handshake\"} 1",
             "antipode_gateway_mmdb_reloads_total{outcome=\"ok\"} 1",
         ] {

@@ -21,7 +21,8 @@ use tracing::{error, info};
 
 use crate::authority::Authority;
 use crate::member::Role;
-use crate::registry::Desk;
+use crate::registry::{Desk, Leaving};
+use crate::steer::Policy;
 use crate::store::{Store, StoreError, TokenRecord, token_hash};
 
 /// The socket's name in the state directory.
@@ -30,6 +31,8 @@ pub const SOCKET_FILE: &str = "admin.sock";
 pub const TOKEN_TTL_DEFAULT: Duration = Duration::from_hours(1);
 /// Longest life of a token.
 pub const TOKEN_TTL_MAX: Duration = Duration::from_hours(30 * 24);
+/// Longest reason for a drain.
+const REASON_BYTES_MAX: usize = 256;
 /// Most members that one token lets in.
 pub const TOKEN_USES_MAX: u32 = 1000;
 
@@ -45,6 +48,7 @@ struct Inner {
     store: Arc<Store>,
     authority: Arc<Authority>,
     public_address: String,
+    policy: Policy,
 }
 
 /// Why a token can't be made.
@@ -85,15 +89,17 @@ pub enum SocketError {
 }
 
 impl Operator {
-    /// A service over these; `public_address` is what members are told to call.
+    /// A service over these; `public_address` is what members are told to call, and `policy` says
+    /// who can take a leaving node's clients.
     #[must_use]
     pub fn new(
         desk: Desk,
         store: Arc<Store>,
         authority: Arc<Authority>,
         public_address: String,
+        policy: Policy,
     ) -> Self {
-        Self { inner: Arc::new(Inner { desk, store, authority, public_address }) }
+        Self { inner: Arc::new(Inner { desk, store, authority, public_address, policy }) }
     }
 
     /// Makes a join token: for `uses_max` members of `role` (0: one), within `ttl` (0: an hour).
@@ -135,6 +141,24 @@ impl Operator {
     #[must_use]
     pub fn members(&self) -> Vec<wire::Member> {
         self.inner.desk.list()
+    }
+
+    /// Asks a member to leave within `grace` (0: its own), by name or identity. `None`: there is
+    /// none that attends.
+    #[must_use]
+    pub fn drain(
+        &self,
+        member: &str,
+        reason: String,
+        grace: Duration,
+    ) -> Option<wire::DrainMemberResponse> {
+        let Inner { desk, policy, .. } = &*self.inner;
+        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+        let Leaving { member_id, sessions } =
+            desk.drain(member, wire::Drain { reason, grace_ms })?;
+        let neighbours = desk.neighbours(*policy, &member_id).nodes.len();
+        let neighbours = u32::try_from(neighbours).unwrap_or(u32::MAX);
+        Some(wire::DrainMemberResponse { member_id, sessions, neighbours })
     }
 
     /// Takes a member off the register, by name or identity. `None`: there is none.
@@ -182,12 +206,33 @@ impl Admin for Operator {
         let member = request.into_inner().member;
         match self.remove(&member).await {
             Ok(Some(member_id)) => Ok(Response::new(wire::RemoveMemberResponse { member_id })),
-            Ok(None) => Err(Status::not_found(format!(
-                "no member has the name or id {member:?}: `antipode-gateway nodes` lists them"
-            ))),
+            Ok(None) => Err(Status::not_found(unknown(&member))),
             Err(error) => Err(store_failed(&error)),
         }
     }
+
+    async fn drain_member(
+        &self,
+        request: Request<wire::DrainMemberRequest>,
+    ) -> Result<Response<wire::DrainMemberResponse>, Status> {
+        let wire::DrainMemberRequest { member, reason, grace_ms } = request.into_inner();
+        if reason.len() > REASON_BYTES_MAX {
+            return Err(Status::invalid_argument("a reason has at most 256 bytes"));
+        }
+        let grace = Duration::from_millis(grace_ms.into());
+        if let Some(drained) = self.drain(&member, reason, grace) {
+            return Ok(Response::new(drained));
+        }
+        if self.inner.desk.knows(&member) {
+            let text = format!("{member} is not there: there is nothing to drain");
+            return Err(Status::failed_precondition(text));
+        }
+        Err(Status::not_found(unknown(&member)))
+    }
+}
+
+fn unknown(member: &str) -> String {
+    format!("no member has the name or id {member:?}: `antipode-gateway nodes` lists them")
 }
 
 fn store_failed(error: &StoreError) -> Status {

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -59,6 +60,32 @@ pub struct Caller {
     pub address: SocketAddr,
     /// Its certificate, which the authority signed; `None`: it showed none.
     pub certificate: Option<CertificateDer<'static>>,
+    /// How it left, once it has.
+    pub departure: Departure,
+}
+
+/// How the other end of a socket left; clones share it.
+///
+/// A program that closes a TLS socket says so in TLS first. One that ends without having closed it
+/// leaves that to its kernel, which sends TCP's FIN or RST alone. A machine or a path that dies
+/// sends nothing: then the socket ends by time, which is no word about the program.
+#[derive(Clone, Debug, Default)]
+pub struct Departure(Arc<AtomicBool>);
+
+impl Departure {
+    /// Whether the kernel closed it, and the program said nothing.
+    #[must_use]
+    pub fn is_abrupt(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn note(&self, error: &io::Error) {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let kinds = [UnexpectedEof, ConnectionReset, ConnectionAborted, BrokenPipe];
+        if kinds.contains(&error.kind()) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -140,13 +167,13 @@ async fn welcome(
 ) -> io::Result<Socket> {
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
-        let caller = Caller { address, certificate: None };
+        let caller = Caller { address, certificate: None, departure: Departure::default() };
         return Ok(Socket { stream: Stream::Plain(stream), caller, _place: place });
     };
     let stream = Box::new(TlsAcceptor::from(tls).accept(stream).await?);
     let certificates = stream.get_ref().1.peer_certificates();
     let certificate = certificates.and_then(|chain| chain.first()).map(|c| c.clone().into_owned());
-    let caller = Caller { address, certificate };
+    let caller = Caller { address, certificate, departure: Departure::default() };
     Ok(Socket { stream: Stream::Tls(stream), caller, _place: place })
 }
 
@@ -185,10 +212,14 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let read = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        };
+        if let Poll::Ready(Err(error)) = &read {
+            self.caller.departure.note(error);
         }
+        read
     }
 }
 
@@ -198,10 +229,14 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let written = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        };
+        if let Poll::Ready(Err(error)) = &written {
+            self.caller.departure.note(error);
         }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -52,6 +52,10 @@ fn a_token_is_made_members_are_listed_and_removed() {
     assert!(!removed.status.success());
     assert!(text(&removed.stderr).contains("no member has the name"), "{removed:?}");
 
+    let drained = run(&config, &["drain", "nobody", "--grace", "5m"]);
+    assert!(!drained.status.success());
+    assert!(text(&drained.stderr).contains("no member has the name"), "{drained:?}");
+
     let second = Command::new(PROGRAM).args(["--config", &config]).output().unwrap();
     assert_eq!(second.status.code(), Some(70));
     assert!(text(&second.stderr).contains("another gateway runs"), "{second:?}");

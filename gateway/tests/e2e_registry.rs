@@ -5,57 +5,17 @@ use std::time::Duration;
 
 use antipode_gateway::member::Role;
 use antipode_proto::registry::v1 as wire;
-use antipode_proto::registry::v1::registry_client::RegistryClient;
 use antipode_runtime::clock;
 use antipode_runtime::member::Refusal;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 use wire::directive::Kind as Directive;
 use wire::report::Kind as Report;
 
 mod support;
+use support::stream::Stream;
 use support::{Gateway, Raw, eventually, heartbeat, introduction, request_of};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-struct Stream {
-    reports: mpsc::Sender<wire::Report>,
-    directives: Streaming<wire::Directive>,
-    _client: RegistryClient<Channel>,
-}
-
-impl Stream {
-    async fn open(gateway: &Gateway, identity: Option<&Raw>) -> Result<Self, Status> {
-        let mut client = gateway.client(identity).await.unwrap();
-        let (reports, receiver) = mpsc::channel(256);
-        let directives = client.attend(ReceiverStream::new(receiver)).await?.into_inner();
-        Ok(Self { reports, directives, _client: client })
-    }
-
-    /// Opens, introduces itself, and takes the welcome and the first roster.
-    async fn seated(gateway: &Gateway, identity: &Raw, said: wire::Introduction) -> (Self, u64) {
-        let mut stream = Self::open(gateway, Some(identity)).await.unwrap();
-        stream.report(Report::Introduction(said)).await;
-        let Directive::Welcome(welcome) = stream.next().await.unwrap() else {
-            panic!("no welcome")
-        };
-        assert_eq!(welcome.heartbeat_interval_ms, 500);
-        assert!(matches!(stream.next().await.unwrap(), Directive::Roster(_)));
-        (stream, welcome.lease_epoch)
-    }
-
-    async fn report(&self, kind: Report) {
-        self.reports.send(wire::Report { kind: Some(kind) }).await.unwrap();
-    }
-
-    async fn next(&mut self) -> Result<Directive, Status> {
-        let next = tokio::time::timeout(5 * SECOND, self.directives.message()).await;
-        let directive = next.expect("a directive in time")?;
-        Ok(directive.expect("a directive before the end").kind.expect("a kind"))
-    }
-}
 
 fn said() -> wire::Introduction {
     introduction(1.3, 103.8, "wss://sg.example")

@@ -21,6 +21,10 @@ enum Step {
     Lost {
         age: u64,
     },
+    /// Its process has gone.
+    Gone {
+        age: u64,
+    },
     Drain {
         age: u64,
     },
@@ -36,6 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (age.clone(), prop::bool::weighted(0.95), prop::bool::weighted(0.9))
             .prop_map(|(age, open, trunk)| Step::Beat { age, open, trunk }),
         1 => age.clone().prop_map(|age| Step::Lost { age }),
+        1 => age.clone().prop_map(|age| Step::Gone { age }),
         1 => age.prop_map(|age| Step::Drain { age }),
         6 => (1..1200u64).prop_map(Step::Wait),
         3 => Just(Step::Tick),
@@ -72,6 +77,15 @@ impl Lab {
             Step::Beat { age, open, trunk } => self.beat(age, open, trunk),
             Step::Lost { age } => {
                 self.health.handle_stream_lost(self.lease_of(age), self.now);
+                self.is_stale(age)
+            }
+            Step::Gone { age } => {
+                let overdue = self.heard_at + Thresholds::default().suspect_after <= self.now;
+                let believed = self.health.handle_process_gone(self.lease_of(age), self.now);
+                prop_assert_eq!(believed, !self.is_stale(age) && !overdue);
+                if believed {
+                    prop_assert_eq!(self.health.health(), Health::Dead);
+                }
                 self.is_stale(age)
             }
             Step::Drain { age } => {
@@ -113,7 +127,8 @@ impl Lab {
             prop_assert_ne!(change.from, change.to);
             if change.to == Health::Dead {
                 prop_assert_eq!(change.from, Health::Suspect, "dead only through suspect");
-                prop_assert_eq!(change.reason, HealthReason::Silent);
+                let reasons = [HealthReason::Silent, HealthReason::ProcessGone];
+                prop_assert!(reasons.contains(&change.reason));
             }
             if change.to == Health::Alive {
                 prop_assert!(!self.drained, "one that drains is never alive again");
@@ -141,7 +156,8 @@ proptest! {
         for step in steps {
             lab.apply(step)?;
         }
-        // Silence, with the timer at work: dead by the threshold, never before.
+        // Silence, with the timer at work: dead by the threshold, never before, unless it has gone.
+        let has_gone = lab.health.reason() == HealthReason::ProcessGone;
         let dead_after = Thresholds::default().dead_after;
         lab.health.handle_timeout(lab.now);
         while let Some((at, _)) = lab.health.poll_timeout() {
@@ -151,7 +167,7 @@ proptest! {
         }
         lab.drain_outputs()?;
         prop_assert_eq!(lab.health.health(), Health::Dead);
-        prop_assert!(lab.now >= lab.heard_at + dead_after);
+        prop_assert!(has_gone || lab.now >= lab.heard_at + dead_after);
     }
 
     #[test]

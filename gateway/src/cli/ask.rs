@@ -46,6 +46,14 @@ pub enum AskError {
     /// The gateway said no.
     #[error("{}", .0.message())]
     Refused(Status),
+    /// A member that should have left has not.
+    #[error("{name} is still there {grace:?} after the drain began: its log says why")]
+    Stays {
+        /// Its name.
+        name: String,
+        /// How long it had.
+        grace: Duration,
+    },
     /// What answers is no gateway.
     #[error("what answers at {path} is no gateway, or stopped answering")]
     Broken {
@@ -73,6 +81,23 @@ pub(super) async fn create_token(
 pub(super) async fn members(socket: &Path) -> Result<Vec<wire::Member>, AskError> {
     let response = connect(socket).await?.list_members(wire::ListMembersRequest {}).await;
     response.map(|response| response.into_inner().members).map_err(AskError::Refused)
+}
+
+pub(super) async fn drain(
+    socket: &Path,
+    member: &str,
+    reason: &str,
+    grace: Option<Duration>,
+) -> Result<wire::DrainMemberResponse, AskError> {
+    // 0 would mean the member's own grace.
+    let ms = |grace: Duration| u32::try_from(grace.as_millis()).unwrap_or(u32::MAX).max(1);
+    let request = wire::DrainMemberRequest {
+        member: member.to_owned(),
+        reason: reason.to_owned(),
+        grace_ms: grace.map_or(0, ms),
+    };
+    let response = connect(socket).await?.drain_member(request).await;
+    response.map(tonic::Response::into_inner).map_err(AskError::Refused)
 }
 
 pub(super) async fn remove(socket: &Path, member: &str) -> Result<String, AskError> {

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands print for people")]
 
 mod ask;
+mod leave;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,29 @@ pub enum Command {
     /// List nodes and cores, how well they are and why
     #[command(visible_alias = "members")]
     Nodes(Output),
+    /// Make a node or core leave: it takes no new session, its clients go elsewhere one after
+    /// another, and it stops when they have gone, or at the end of the grace
+    #[command(
+        after_help = "A node whose clients speak antipode.resume.v1 loses none of them. The \
+        command shows how far it is until it has stopped; Ctrl-C leaves only the command.\n\
+        To take it back into service, start it again."
+    )]
+    Drain {
+        /// Its name (or its id), as `nodes` shows it
+        name: String,
+        /// How long its sessions have, such as 10m [default: the drain_grace of its own file]
+        #[arg(long, value_parser = humantime::parse_duration)]
+        grace: Option<Duration>,
+        /// Why, for its log
+        #[arg(long, default_value = "told by the operator")]
+        reason: String,
+        /// Say what was begun, and don't wait for its end
+        #[arg(long)]
+        no_wait: bool,
+        /// How the answer is printed
+        #[command(flatten)]
+        output: Output,
+    },
     /// Take a node or core off: its certificate is worth nothing at once, and its peers drop it
     Remove {
         /// Its name (or its id), as `nodes` shows it
@@ -88,7 +112,9 @@ pub enum RoleArg {
 pub fn run(command: &Command, config: Option<&Path>) -> Option<ExitCode> {
     let output = match command {
         Command::Serve => return None,
-        Command::Nodes(output) | Command::Remove { output, .. } => output,
+        Command::Nodes(output) | Command::Remove { output, .. } | Command::Drain { output, .. } => {
+            output
+        }
         Command::Token(TokenCommand::Create { output, .. }) => output,
     };
     let socket = match socket(output, config) {
@@ -130,6 +156,19 @@ async fn answer(command: &Command, socket: &Path) -> Result<String, AskError> {
             let members = ask::members(socket).await?;
             let show = if output.json { show::members_json } else { show::members_table };
             Ok(show(&members))
+        }
+        Command::Drain { name, grace, reason, no_wait, output } => {
+            let begun = ask::drain(socket, name, reason, *grace).await?;
+            if !output.json {
+                eprintln!("{}", leave::begun(name, &begun, *grace));
+            }
+            if !no_wait {
+                leave::watch(socket, &begun.member_id, *grace, |line| eprintln!("{line}")).await?;
+            }
+            if output.json {
+                return Ok(leave::json(&begun, *no_wait));
+            }
+            Ok(leave::next_step(name, *no_wait))
         }
         Command::Remove { name, output } => {
             let member_id = ask::remove(socket, name).await?;

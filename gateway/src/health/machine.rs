@@ -122,6 +122,24 @@ impl NodeHealth {
         }
     }
 
+    /// The socket of `lease` was closed from the far side without a goodbye: the kernel does that
+    /// when a process has ended. Tells whether that is believed. One that was silent before is not
+    /// gone for sure: its network may have been, and what closed the socket then is unknown.
+    #[must_use]
+    pub fn handle_process_gone(&mut self, lease: Lease, now: Instant) -> bool {
+        let silence = now.saturating_duration_since(self.heard_at);
+        if lease != self.lease || silence >= self.thresholds.suspect_after {
+            self.handle_stream_lost(lease, now);
+            return false;
+        }
+        self.forget_count();
+        if self.health != Health::Dead {
+            self.change(Health::Suspect, HealthReason::ProcessGone);
+            self.change(Health::Dead, HealthReason::ProcessGone);
+        }
+        true
+    }
+
     /// The member leaves, by its own word or the operator's.
     pub fn handle_drain(&mut self, lease: Lease, now: Instant) {
         if lease != self.lease {

@@ -11,6 +11,7 @@
 //! Dead     -- a heartbeat --------------------------> Joining
 //! Joining, Alive -- it drains ----------------------> Draining
 //! Joining, Draining -- silence, lost stream --------> Suspect
+//! any      -- its process has gone -----------------> Suspect and Dead at once
 //! any      -- a new lease --------------------------> Joining
 //! ```
 
@@ -70,6 +71,8 @@ pub enum HealthReason {
     Silent,
     /// Its stream to the gateway broke.
     StreamLost,
+    /// Its process has ended: the kernel closed its sockets, and it said no goodbye.
+    ProcessGone,
     /// It has no open trunk to any core.
     NoTrunk,
     /// It said that it drains, or the operator asked it to.
@@ -88,6 +91,7 @@ impl HealthReason {
             Self::HeartbeatsSteady => "heartbeats_steady",
             Self::Silent => "silent",
             Self::StreamLost => "stream_lost",
+            Self::ProcessGone => "process_gone",
             Self::NoTrunk => "no_trunk",
             Self::Drains => "drains",
             Self::HeardAgain => "heard_again",

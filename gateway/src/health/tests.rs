@@ -18,12 +18,14 @@ enum Step {
     /// One that accepts nothing.
     Closing(u64),
     Lost(u64),
+    /// Its process has gone.
+    Gone(u64),
     Drain(u64),
     Wait(u64),
     /// The driver's timer.
     Tick,
 }
-use Step::{Bare, Beat, Closing, Drain, Introduce, Lost, Tick, Wait};
+use Step::{Bare, Beat, Closing, Drain, Gone, Introduce, Lost, Tick, Wait};
 
 const UP: [Step; 4] = [Introduce(1), Beat(1), Wait(500), Beat(1)];
 
@@ -95,6 +97,34 @@ fn one_that_drains_is_never_alive_under_that_lease() {
     check("silent, then heard", &story, &returned);
     let anew = [&drains[..], &[(Draining, Joining, Why::Introduced)]].concat();
     check("a new lease", &[Drain(1), Introduce(2)], &anew);
+}
+
+#[test]
+fn one_whose_process_has_gone_is_dead_at_once_and_one_that_fell_silent_first_is_not() {
+    let up = (Joining, Alive, Why::HeartbeatsSteady);
+    let gone = [up, (Alive, Suspect, Why::ProcessGone), (Suspect, Dead, Why::ProcessGone)];
+    check("gone", &[Gone(1)], &gone);
+    check("between two heartbeats", &[Wait(499), Gone(1)], &gone);
+    check("an older stream's end is stale", &[Gone(0)], &gone[..1]);
+    check("twice", &[Gone(1), Gone(1), Wait(9000), Tick], &gone);
+    let silent = [up, (Alive, Suspect, Why::Silent)];
+    check("silence came first: a cut", &[Wait(1500), Gone(1)], &silent);
+    check("and late", &[Wait(1500), Tick, Wait(100), Gone(1)], &silent);
+    let drained = [
+        up,
+        (Alive, Draining, Why::Drains),
+        (Draining, Suspect, Why::ProcessGone),
+        (Suspect, Dead, Why::ProcessGone),
+    ];
+    check("after its drain", &[Closing(1), Gone(1)], &drained);
+    let back = [
+        gone[0],
+        gone[1],
+        gone[2],
+        (Dead, Joining, Why::Introduced),
+        (Joining, Alive, Why::HeartbeatsSteady),
+    ];
+    check("it starts again", &[Gone(1), Introduce(2), Beat(2), Wait(500), Beat(2)], &back);
 }
 
 #[test]
@@ -195,6 +225,9 @@ fn apply(health: &mut NodeHealth, now: &mut Instant, step: Step) {
             health.handle_heartbeat(Lease(lease), closing, *now);
         }
         Lost(lease) => health.handle_stream_lost(Lease(lease), *now),
+        Gone(lease) => {
+            let _ = health.handle_process_gone(Lease(lease), *now);
+        }
         Drain(lease) => health.handle_drain(Lease(lease), *now),
         Wait(ms) => *now += Duration::from_millis(ms),
         Tick => health.handle_timeout(*now),

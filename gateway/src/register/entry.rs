@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use antipode_proto::registry::v1 as wire;
 use antipode_tunnel::PublicKey;
 
-use super::Output;
-use crate::health::{Admission, Health, Lease, NodeHealth, Pulse, Thresholds, Trunk};
+use super::{GONE_AFTER, Order, Output};
+use crate::health::{Admission, Health, HealthReason, Lease, NodeHealth, Pulse, Thresholds, Trunk};
 use crate::member::{Profile, Role, TUNNELS_MAX};
 use crate::steer::{Node, Place};
 use crate::store::MemberRecord;
@@ -23,6 +23,12 @@ pub(super) struct Entry {
     heartbeat: wire::Heartbeat,
     /// Out of the rosters, having been Dead for long.
     retired: bool,
+    /// The run of the process that introduced itself last, until it has gone.
+    process: Option<[u8; 16]>,
+    /// When its process counts as gone, unless it comes back.
+    pub(super) gone_at: Option<Instant>,
+    /// It was asked to leave.
+    pub(super) order: Option<Order>,
 }
 
 impl Entry {
@@ -30,7 +36,17 @@ impl Entry {
         let place = Arc::new(place(&record, record.profile.as_ref()));
         let health = NodeHealth::new(thresholds, now);
         let heartbeat = wire::Heartbeat::default();
-        Self { record, health, place, since: now, heartbeat, retired: false }
+        Self {
+            record,
+            health,
+            place,
+            since: now,
+            heartbeat,
+            retired: false,
+            process: None,
+            gone_at: None,
+            order: None,
+        }
     }
 
     /// Whether it stands in its peers' rosters.
@@ -53,7 +69,50 @@ impl Entry {
         // What an older process counted says nothing of this one.
         self.heartbeat = wire::Heartbeat::default();
         self.retired = false;
+        self.gone_at = None;
+        self.process = Some(profile.run).filter(|run| *run != [0; 16]);
+        self.order = self.order.take().filter(|order| order.run == profile.run);
         self.health.handle_introduction(lease, now);
+        if self.order.is_some() {
+            self.health.handle_drain(lease, now);
+        }
+    }
+
+    /// Its process is asked to leave. `None`: there is none that attends.
+    pub(super) fn order_away(&mut self, drain: wire::Drain, now: Instant) -> Option<Order> {
+        let is_heard = match self.health.health() {
+            Health::Joining => self.health.reason() != HealthReason::NotHeardYet,
+            Health::Alive | Health::Suspect | Health::Draining => true,
+            Health::Dead => false,
+        };
+        let order = Order { drain, run: self.process.filter(|_| is_heard)? };
+        self.health.handle_drain(self.health.lease(), now);
+        self.order = Some(order.clone());
+        Some(order)
+    }
+
+    /// Its socket was closed without a goodbye.
+    pub(super) fn lose_process(&mut self, lease: Lease, now: Instant) {
+        if self.health.handle_process_gone(lease, now) {
+            self.gone_at = Some(now + GONE_AFTER);
+        }
+    }
+
+    /// The process that did not come back in time.
+    pub(super) fn take_gone(&mut self, now: Instant) -> Option<wire::Gone> {
+        self.gone_at.take_if(|at| *at <= now)?;
+        self.gone()
+    }
+
+    /// The process that has gone, if `run` is another one: a member has one process.
+    pub(super) fn replaced_by(&mut self, run: [u8; 16]) -> Option<wire::Gone> {
+        if self.process == Some(run) { None } else { self.gone() }
+    }
+
+    /// Tells of the process that has gone, once.
+    fn gone(&mut self) -> Option<wire::Gone> {
+        let run = self.process.take().filter(|_| self.record.role == Role::Node)?;
+        Some(wire::Gone { member_id: self.record.member_id.clone(), run: run.to_vec().into() })
     }
 
     pub(super) fn hear(&mut self, lease: Lease, mut heartbeat: wire::Heartbeat, now: Instant) {

@@ -55,6 +55,26 @@ pub enum Output {
     },
     /// The roster of everybody with this role may have changed.
     RosterOf(Role),
+    /// A node's process has gone for good: cores may end what only it could carry on.
+    Gone(wire::Gone),
+}
+
+/// How a member's stream to the gateway ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StreamEnd {
+    /// By a word of the member's or of ours, or nobody knows: its path may be cut.
+    Unclear,
+    /// The member's socket was closed without a goodbye.
+    Abrupt,
+}
+
+/// A member was asked to leave.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Order {
+    /// What it is told.
+    pub drain: wire::Drain,
+    /// The process that is to leave; the next one may stay.
+    run: [u8; 16],
 }
 
 /// What [`Register::poll_timeout`] waits for.
@@ -62,9 +82,15 @@ pub enum Output {
 pub enum Due {
     /// A member's silence.
     Health,
+    /// A process that closed its socket has not come back.
+    Gone,
     /// A member that was Dead for [`Settings::peer_retention`] leaves the rosters.
     Retire,
 }
+
+/// How long a process that closed its socket without a goodbye has to come back. One that lives
+/// tries again after half a second.
+pub const GONE_AFTER: Duration = Duration::from_secs(2);
 
 impl Register {
     /// A register of the members in the store. `starts` counts the gateway's starts, so that leases
@@ -97,6 +123,7 @@ impl Register {
         self.last_lease.0 += 1;
         let lease = self.last_lease;
         let was_listed = entry.is_listed();
+        self.outputs.extend(entry.replaced_by(profile.run).map(Output::Gone));
         entry.introduce(lease, profile.clone(), now);
         if !was_listed || entry.record.profile.as_ref() != Some(&profile) {
             self.outputs.push_back(Output::RosterOf(entry.record.role.peer()));
@@ -125,11 +152,47 @@ impl Register {
     }
 
     /// The stream of a lease ended.
-    pub fn handle_stream_lost(&mut self, member_id: &str, lease: Lease, now: Instant) {
+    pub fn handle_stream_lost(
+        &mut self,
+        member_id: &str,
+        lease: Lease,
+        end: StreamEnd,
+        now: Instant,
+    ) {
         if let Some(entry) = self.members.get_mut(member_id) {
-            entry.health.handle_stream_lost(lease, now);
+            match end {
+                StreamEnd::Unclear => entry.health.handle_stream_lost(lease, now),
+                StreamEnd::Abrupt => entry.lose_process(lease, now),
+            }
             self.drain_health(member_id, now);
         }
+    }
+
+    /// The operator wants a member to leave. `None` if there is none of this name or identity that
+    /// attends.
+    pub fn handle_drain(
+        &mut self,
+        name_or_id: &str,
+        drain: wire::Drain,
+        now: Instant,
+    ) -> Option<(String, Order)> {
+        let member_id = self.find(name_or_id)?.member_id.clone();
+        let entry = self.members.get_mut(&member_id)?;
+        let order = entry.order_away(drain, now)?;
+        self.drain_health(&member_id, now);
+        Some((member_id, order))
+    }
+
+    /// Sessions by a member's last report.
+    #[must_use]
+    pub fn sessions(&self, member_id: &str) -> u32 {
+        self.members.get(member_id).map_or(0, |entry| entry.to_node().sessions)
+    }
+
+    /// What the operator asked of this member's process, if it is to leave.
+    #[must_use]
+    pub fn order(&self, member_id: &str) -> Option<&Order> {
+        self.members.get(member_id)?.order.as_ref()
     }
 
     /// A member was taken off the register: it is unknown from now on.
@@ -144,6 +207,7 @@ impl Register {
         for entry in self.members.values_mut() {
             entry.health.handle_timeout(now);
             entry.drain(&mut self.outputs, now);
+            self.outputs.extend(entry.take_gone(now).map(Output::Gone));
             if entry.retires_at(self.settings.peer_retention).is_some_and(|at| at <= now) {
                 entry.retire();
                 self.outputs.push_back(Output::RosterOf(entry.record.role.peer()));
@@ -164,8 +228,9 @@ impl Register {
         let retention = self.settings.peer_retention;
         let due = |entry: &Entry| {
             let health = entry.health.poll_timeout().map(|(at, _)| (at, Due::Health));
+            let gone = entry.gone_at.map(|at| (at, Due::Gone));
             let retire = entry.retires_at(retention).map(|at| (at, Due::Retire));
-            [health, retire].into_iter().flatten().min()
+            [health, gone, retire].into_iter().flatten().min()
         };
         self.members.values().filter_map(due).min()
     }

@@ -140,6 +140,79 @@ fn health_is_told_with_its_reason_and_the_list_shows_it() {
 }
 
 #[test]
+fn a_process_that_closed_its_socket_and_stays_away_has_gone() {
+    let mut lab = Lab::new(&[("sg", Role::Node), ("eu", Role::Core)]);
+    for name in ["sg", "eu"] {
+        let lease = lab.introduce(name, run(1));
+        lab.beat(name, lease);
+        lab.register.handle_stream_lost(&format!("id-{name}"), lease, StreamEnd::Abrupt, lab.now);
+        assert_eq!(lab.health(name), Health::Dead);
+    }
+    assert!(lab.gone().is_empty(), "it may come back");
+    lab.wait(GONE_AFTER - Duration::from_millis(1));
+    assert!(lab.gone().is_empty());
+    lab.wait(Duration::from_millis(1));
+    assert_eq!(lab.gone(), [1], "of nodes only: cores have nobody to tell");
+    lab.wait(GONE_AFTER);
+    assert!(lab.gone().is_empty(), "once");
+}
+
+#[test]
+fn a_process_that_comes_back_has_not_gone_and_a_new_one_tells_of_the_old() {
+    let mut lab = Lab::new(&[("sg", Role::Node)]);
+    let lease = lab.introduce("sg", run(1));
+    lab.beat("sg", lease);
+    lab.register.handle_stream_lost("id-sg", lease, StreamEnd::Abrupt, lab.now);
+    lab.wait(Duration::from_secs(1));
+    let lease = lab.introduce("sg", run(1));
+    assert_eq!(lab.health("sg"), Health::Joining);
+    lab.wait(GONE_AFTER);
+    assert!(lab.gone().is_empty());
+
+    lab.beat("sg", lease);
+    lab.register.handle_stream_lost("id-sg", lease, StreamEnd::Unclear, lab.now);
+    assert_eq!(lab.health("sg"), Health::Suspect);
+    lab.wait(GONE_AFTER);
+    assert!(lab.gone().is_empty(), "its network may be cut");
+    lab.introduce("sg", run(2));
+    assert_eq!(lab.gone(), [1], "a member has one process");
+}
+
+#[test]
+fn what_was_silent_before_its_socket_closed_may_be_cut_off() {
+    let mut lab = Lab::new(&[("sg", Role::Node)]);
+    let lease = lab.introduce("sg", run(1));
+    lab.beat("sg", lease);
+    lab.wait(Duration::from_millis(1600));
+    lab.register.handle_stream_lost("id-sg", lease, StreamEnd::Abrupt, lab.now);
+    assert_eq!(lab.health("sg"), Health::Suspect);
+    lab.wait(Duration::from_secs(60));
+    assert!(lab.gone().is_empty());
+}
+
+#[test]
+fn an_order_to_leave_holds_for_the_process_that_got_it() {
+    let mut lab = Lab::new(&[("sg", Role::Node)]);
+    let drain = wire::Drain { reason: "upgrade".into(), grace_ms: 600_000 };
+    let order = |lab: &mut Lab| lab.register.handle_drain("sg", drain.clone(), lab.now);
+    assert_eq!(order(&mut lab), None, "nobody is there");
+    let lease = lab.introduce("sg", run(1));
+    lab.beat("sg", lease);
+    let (member_id, given) = order(&mut lab).unwrap();
+    assert_eq!((member_id.as_str(), &given.drain), ("id-sg", &drain));
+    assert_eq!(lab.health("sg"), Health::Draining, "before it has heard of it");
+    lab.introduce("sg", run(1));
+    assert_eq!(lab.register.order("id-sg"), Some(&given), "its stream broke: tell it again");
+    assert_eq!(lab.health("sg"), Health::Draining);
+    lab.introduce("sg", run(2));
+    assert_eq!(lab.register.order("id-sg"), None, "it was started again");
+    assert_eq!(lab.health("sg"), Health::Joining);
+    lab.wait(Duration::from_secs(60));
+    assert_eq!(order(&mut lab), None, "the dead have left");
+    assert_eq!(lab.register.handle_drain("nobody", drain, lab.now), None);
+}
+
+#[test]
 fn a_timeout_moves_on() {
     let mut lab = Lab::new(&[("a", Role::Node), ("b", Role::Node), ("c", Role::Core)]);
     lab.introduce("a", profile("a.example:1"));
@@ -193,10 +266,30 @@ impl Lab {
         outputs
             .filter_map(|output| match output {
                 Output::RosterOf(role) => Some(role),
-                Output::Health { .. } => None,
+                Output::Health { .. } | Output::Gone(_) => None,
             })
             .collect()
     }
+
+    /// The runs of the processes that have gone.
+    fn gone(&mut self) -> Vec<u8> {
+        let outputs = std::iter::from_fn(|| self.register.poll_output());
+        outputs
+            .filter_map(|output| match output {
+                Output::Gone(gone) => Some(gone.run[0]),
+                Output::Health { .. } | Output::RosterOf(_) => None,
+            })
+            .collect()
+    }
+
+    fn beat(&mut self, name: &str, lease: Lease) {
+        self.register.handle_heartbeat(&format!("id-{name}"), lease, heartbeat(), self.now);
+    }
+}
+
+/// Run `n` of a process.
+fn run(n: u8) -> Profile {
+    Profile { run: [n; 16], ..profile("a.example:1") }
 }
 
 fn settings() -> Settings {

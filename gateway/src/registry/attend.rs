@@ -7,7 +7,7 @@ use antipode_proto::registry::v1 as wire;
 use antipode_runtime::clock;
 use antipode_runtime::member::refusal::Refusal;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, Interval, interval, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::{Instrument, info, info_span};
@@ -17,7 +17,9 @@ use wire::report::Kind as Report;
 use super::rate::Bucket;
 use super::{Inner, Seat, Word};
 use crate::health::Lease;
-use crate::member::Profile;
+use crate::member::{Profile, Role};
+use crate::register::StreamEnd;
+use crate::socket::Departure;
 
 /// A stream on which nothing comes for so long is ended, and its lease with it.
 const LEASE_TTL: Duration = Duration::from_secs(10);
@@ -27,6 +29,9 @@ const DIRECTIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEARTBEAT_BURST: u32 = 20;
 const HEARTBEAT_REFILL: Duration = Duration::from_millis(100);
 
+/// How often a node's neighbours are looked at: one that drains must not be named for long.
+const NEIGHBOURS_INTERVAL: Duration = Duration::from_secs(1);
+
 type Directives = mpsc::Sender<Result<wire::Directive, Status>>;
 
 /// Why a stream ended.
@@ -34,6 +39,8 @@ type Directives = mpsc::Sender<Result<wire::Directive, Status>>;
 enum End {
     /// The member closed it, or its path broke.
     Lost,
+    /// The member's kernel closed its socket, and the member said nothing.
+    Abrupt,
     /// Nothing came for [`LEASE_TTL`], or nothing was taken.
     Idle,
     /// Its introduction was missing or refused.
@@ -49,6 +56,7 @@ impl End {
     fn label(self) -> &'static str {
         match self {
             Self::Lost => "lost",
+            Self::Abrupt => "abrupt",
             Self::Idle => "idle",
             Self::Malformed => "malformed",
             Self::Superseded => "superseded",
@@ -61,7 +69,7 @@ impl End {
     fn status(self) -> Option<Status> {
         match self {
             // Malformed has said what was wrong already.
-            Self::Lost | Self::Malformed => None,
+            Self::Lost | Self::Abrupt | Self::Malformed => None,
             Self::Idle => Some(Status::deadline_exceeded("no report came in time")),
             Self::Superseded => Some(Refusal::Superseded.into()),
             Self::Removed => Some(Refusal::Removed.into()),
@@ -70,20 +78,26 @@ impl End {
     }
 }
 
+/// Who attends, and over which socket.
+pub(super) struct Caller {
+    pub(super) member_id: String,
+    pub(super) departure: Departure,
+}
+
 /// Starts the stream's task. The answer is given at once: a member may wait for it before it
 /// introduces itself.
 pub(super) fn start(
     inner: Arc<Inner>,
-    member_id: String,
+    caller: Caller,
     reports: Streaming<wire::Report>,
 ) -> ReceiverStream<Result<wire::Directive, Status>> {
     let (directives, receiver) = mpsc::channel(4);
-    let span = info_span!("attend", member_id);
+    let span = info_span!("attend", member_id = caller.member_id);
     let shutdown = inner.shutdown.clone();
     shutdown.spawn(
         async move {
             inner.metrics.attending.inc();
-            let end = attend(&inner, &member_id, reports, &directives).await;
+            let end = attend(&inner, &caller, reports, &directives).await;
             inner.metrics.attending.dec();
             inner.metrics.attend_ended(end.label());
             info!(reason = end.label(), "stream ended");
@@ -98,10 +112,11 @@ pub(super) fn start(
 
 async fn attend(
     inner: &Inner,
-    member_id: &str,
+    caller: &Caller,
     mut reports: Streaming<wire::Report>,
     directives: &Directives,
 ) -> End {
+    let member_id = &caller.member_id;
     let introduction = match timeout(LEASE_TTL, reports.message()).await {
         Ok(Ok(Some(wire::Report { kind: Some(Report::Introduction(said)) }))) => said,
         Ok(Ok(Some(_))) => {
@@ -122,7 +137,11 @@ async fn attend(
     };
     let lease = seat.lease;
     let end = occupy(inner, member_id, reports, directives, seat).await;
-    inner.desk.lost(member_id, lease);
+    if end == End::Lost && caller.departure.is_abrupt() {
+        inner.desk.lost(member_id, lease, StreamEnd::Abrupt);
+        return End::Abrupt;
+    }
+    inner.desk.lost(member_id, lease, StreamEnd::Unclear);
     end
 }
 
@@ -142,35 +161,68 @@ async fn occupy(
         }
     }
     let mut brake = Bucket::new(clock::now());
+    let mut around = Around::new(seat.role);
+    let mut silence = Instant::now() + LEASE_TTL;
     loop {
-        tokio::select! {
+        let news = tokio::select! {
             biased;
-            Ok(()) = seat.word.changed() => {
-                let word = *seat.word.borrow_and_update();
-                match word {
-                    Word::Stay => {}
-                    Word::Superseded => return End::Superseded,
-                    Word::Removed => return removed(directives).await,
-                }
-            }
+            Ok(()) = seat.word.changed() => match seat.newest_word() {
+                Word::Stay => continue,
+                Word::Drain(drain) => Directive::Drain(drain),
+                Word::Superseded => return End::Superseded,
+                Word::Removed => return removed(directives).await,
+            },
             Ok(()) = seat.roster.changed() => {
-                let roster = seat.roster.borrow_and_update().clone();
-                if let Err(end) = send(directives, Directive::Roster((*roster).clone())).await {
-                    return end;
-                }
+                Directive::Roster((**seat.roster.borrow_and_update()).clone())
             }
+            Ok(gone) = seat.gone.recv(), if seat.role == Role::Core => Directive::Gone(gone),
             () = inner.shutdown.draining() => return End::Draining,
-            report = timeout(LEASE_TTL, reports.message()) => match report {
+            report = timeout_at(silence, reports.message()) => match report {
                 Err(_) => return End::Idle,
                 Ok(Err(_) | Ok(None)) => return End::Lost,
-                Ok(Ok(Some(wire::Report { kind: Some(Report::Heartbeat(heartbeat)) }))) => {
-                    if brake.take(HEARTBEAT_BURST, HEARTBEAT_REFILL, clock::now()) {
+                Ok(Ok(Some(report))) => {
+                    silence = Instant::now() + LEASE_TTL;
+                    // A later member may say more than this gateway knows.
+                    if let Some(Report::Heartbeat(heartbeat)) = report.kind
+                        && brake.take(HEARTBEAT_BURST, HEARTBEAT_REFILL, clock::now())
+                    {
                         inner.desk.heard(member_id, lease, heartbeat);
                     }
+                    continue;
                 }
-                // A later member may say more than this gateway knows.
-                Ok(Ok(Some(_))) => {}
             },
+            changed = around.changed(inner, member_id) => Directive::Neighbours(changed),
+        };
+        if let Err(end) = send(directives, news).await {
+            return end;
+        }
+    }
+}
+
+/// What a node was told of its neighbours.
+struct Around {
+    look: Interval,
+    told: Option<wire::Neighbours>,
+    role: Role,
+}
+
+impl Around {
+    fn new(role: Role) -> Self {
+        Self { look: interval(NEIGHBOURS_INTERVAL), told: None, role }
+    }
+
+    /// Waits until a node's neighbours are others than it was told. Cancel-safe.
+    async fn changed(&mut self, inner: &Inner, member_id: &str) -> wire::Neighbours {
+        if self.role != Role::Node {
+            return std::future::pending().await;
+        }
+        loop {
+            let _: Instant = self.look.tick().await;
+            let now = inner.desk.neighbours(inner.policy, member_id);
+            if self.told.as_ref() != Some(&now) {
+                self.told = Some(now.clone());
+                return now;
+            }
         }
     }
 }

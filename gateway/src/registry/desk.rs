@@ -12,18 +12,21 @@ use antipode_runtime::clock;
 use antipode_runtime::shutdown::Shutdown;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tracing::{error, info};
 
 use crate::health::{Health, Lease};
 use crate::member::{Profile, Role};
 use crate::metrics::Metrics;
-use crate::register::{Output, Register, Settings};
-use crate::steer::Snapshot;
+use crate::register::{Output, Register, Settings, StreamEnd};
+use crate::steer::{Candidate, Neighbour, Policy, Snapshot, neighbours};
 use crate::store::{MemberRecord, Store, StoreError};
 
 /// How old the sessions that steering sees may be. Changes of health are seen at once.
 const SNAPSHOT_AGE: Duration = Duration::from_millis(100);
+
+/// Processes that have gone and that a core has not been told of yet; the oldest give way.
+const GONE_QUEUED_MAX: usize = 1024;
 
 /// All the streams' common ground; clones share it.
 #[derive(Clone, Debug)]
@@ -39,6 +42,7 @@ struct Inner {
     snapshot: ArcSwap<Snapshot>,
     for_nodes: watch::Sender<Arc<wire::Roster>>,
     for_cores: watch::Sender<Arc<wire::Roster>>,
+    gone: broadcast::Sender<wire::Gone>,
     /// Something changed that the desk's own task has to look at.
     wake: Notify,
 }
@@ -51,10 +55,12 @@ struct State {
 }
 
 /// What a stream is told, beside rosters.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Word {
     /// Stay.
     Stay,
+    /// The operator wants the member to leave.
+    Drain(wire::Drain),
     /// The same member opened a newer stream.
     Superseded,
     /// The member was removed.
@@ -70,6 +76,26 @@ pub struct Seat {
     pub roster: watch::Receiver<Arc<wire::Roster>>,
     /// Whether it may stay.
     pub word: watch::Receiver<Word>,
+    /// Processes of its peers that have gone; for cores.
+    pub gone: broadcast::Receiver<wire::Gone>,
+    /// What it is.
+    pub role: Role,
+}
+
+impl Seat {
+    /// What the stream is told now.
+    pub fn newest_word(&mut self) -> Word {
+        self.word.borrow_and_update().clone()
+    }
+}
+
+/// A member was told to leave.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Leaving {
+    /// Which one.
+    pub member_id: String,
+    /// Sessions it had by its last report.
+    pub sessions: u32,
 }
 
 impl Desk {
@@ -90,8 +116,8 @@ impl Desk {
         let snapshot = ArcSwap::from_pointee(register.snapshot());
         let seats = BTreeMap::new();
         let state = Mutex::new(State { register, seats, snapshot_is_old: false });
-        let wake = Notify::new();
-        let inner = Inner { state, store, metrics, snapshot, for_nodes, for_cores, wake };
+        let (wake, gone) = (Notify::new(), broadcast::Sender::new(GONE_QUEUED_MAX));
+        let inner = Inner { state, store, metrics, snapshot, for_nodes, for_cores, gone, wake };
         let desk = Self { inner: Arc::new(inner) };
         desk.count();
         Ok(desk)
@@ -131,10 +157,26 @@ impl Desk {
         self.inner.state.lock().register.is_member(member_id)
     }
 
+    /// Whether there is a member of this name or identity.
+    #[must_use]
+    pub fn knows(&self, name_or_id: &str) -> bool {
+        self.inner.state.lock().register.find(name_or_id).is_some()
+    }
+
     /// A member's record.
     #[must_use]
     pub fn record(&self, member_id: &str) -> Option<MemberRecord> {
         self.inner.state.lock().register.record(member_id).cloned()
+    }
+
+    /// The nodes that can take this node's clients, as it is told.
+    #[must_use]
+    pub fn neighbours(&self, policy: Policy, member_id: &str) -> wire::Neighbours {
+        let nodes = neighbours(policy, &self.snapshot(), member_id).into_iter();
+        let nodes = nodes.map(|Neighbour { candidate: Candidate { place, .. }, weight }| {
+            wire::Neighbour { name: place.name.clone(), public_urls: place.urls.clone(), weight }
+        });
+        wire::Neighbours { nodes: nodes.collect() }
     }
 
     /// All members for the operator.
@@ -169,14 +211,18 @@ impl Desk {
         let mut state = self.inner.state.lock();
         let role = state.register.record(member_id)?.role;
         let lease = state.register.handle_introduction(member_id, profile.clone(), clock::now())?;
-        let (sender, word) = watch::channel(Word::Stay);
+        let order = state.register.order(member_id);
+        let first = order.map_or(Word::Stay, |order| Word::Drain(order.drain.clone()));
+        let (sender, mut word) = watch::channel(first);
+        word.mark_changed();
         let earlier = state.seats.insert(member_id.to_owned(), (lease, sender));
         if let Some((_, earlier)) = earlier {
             earlier.send_replace(Word::Superseded);
         }
         self.settle(&mut state);
         self.inner.wake.notify_one();
-        Some(Seat { lease, roster: self.rosters(role).subscribe(), word })
+        let (roster, gone) = (self.rosters(role).subscribe(), self.inner.gone.subscribe());
+        Some(Seat { lease, roster, word, gone, role })
     }
 
     /// A heartbeat came.
@@ -189,13 +235,30 @@ impl Desk {
         }
     }
 
+    /// Asks a member to leave, by name or identity: steering passes it over from now on. `None`:
+    /// there is no such member, or it does not attend.
+    #[must_use]
+    pub fn drain(&self, name_or_id: &str, drain: wire::Drain) -> Option<Leaving> {
+        let mut state = self.inner.state.lock();
+        let (member_id, order) = state.register.handle_drain(name_or_id, drain, clock::now())?;
+        if let Some((_, seat)) = state.seats.get(&member_id) {
+            seat.send_replace(Word::Drain(order.drain));
+        }
+        self.settle(&mut state);
+        self.publish(&mut state);
+        self.inner.wake.notify_one();
+        let sessions = state.register.sessions(&member_id);
+        info!(member = name_or_id, sessions, "told to leave");
+        Some(Leaving { member_id, sessions })
+    }
+
     /// A stream ended.
-    pub fn lost(&self, member_id: &str, lease: Lease) {
+    pub fn lost(&self, member_id: &str, lease: Lease, end: StreamEnd) {
         let mut state = self.inner.state.lock();
         if state.seats.get(member_id).is_some_and(|(held, _)| *held == lease) {
             state.seats.remove(member_id);
         }
-        state.register.handle_stream_lost(member_id, lease, clock::now());
+        state.register.handle_stream_lost(member_id, lease, end, clock::now());
         self.settle(&mut state);
         self.inner.wake.notify_one();
     }
@@ -241,6 +304,12 @@ impl Desk {
                     info!(member = name, role = role.label(), from, to, reason, "health changed");
                 }
                 Output::RosterOf(role) => self.push_roster(state, role),
+                Output::Gone(gone) => {
+                    self.inner.metrics.processes_gone.inc();
+                    info!(member_id = gone.member_id, "process gone: cores are told");
+                    // Without a core there is nobody to tell.
+                    let _ = self.inner.gone.send(gone);
+                }
             }
         }
         if health_changed {

@@ -18,12 +18,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{error, info};
 
-pub use desk::{Desk, Seat, Word};
+pub use desk::{Desk, Leaving, Seat, Word};
 
 use crate::authority::{Authority, RequestError};
 use crate::health::Thresholds;
 use crate::metrics::Metrics;
 use crate::socket::Caller;
+use crate::steer::Policy;
 use crate::store::Store;
 
 /// The gRPC service of members; clones share everything.
@@ -39,6 +40,7 @@ struct Inner {
     authority: Arc<Authority>,
     metrics: Metrics,
     shutdown: Shutdown,
+    policy: Policy,
     thresholds: Thresholds,
     members_max: usize,
     sources: Mutex<rate::Sources>,
@@ -57,6 +59,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The program's end.
     pub shutdown: Shutdown,
+    /// How nodes' neighbours are weighed.
+    pub policy: Policy,
     /// What members are told about heartbeats.
     pub thresholds: Thresholds,
     /// Most members.
@@ -70,10 +74,19 @@ impl RegistryService {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let sources = Mutex::new(rate::Sources::new(parts.enrolments_per_minute_max));
-        let Parts { desk, store, authority, metrics, shutdown, thresholds, members_max, .. } =
-            parts;
-        let inner =
-            Inner { desk, store, authority, metrics, shutdown, thresholds, members_max, sources };
+        let Parts { desk, store, authority, metrics, shutdown, policy, thresholds, .. } = parts;
+        let members_max = parts.members_max;
+        let inner = Inner {
+            desk,
+            store,
+            authority,
+            metrics,
+            shutdown,
+            policy,
+            thresholds,
+            members_max,
+            sources,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -147,7 +160,10 @@ impl Registry for RegistryService {
         request: Request<Streaming<wire::Report>>,
     ) -> Result<Response<Self::AttendStream>, Status> {
         let member_id = self.member(&request)?;
-        Ok(Response::new(attend::start(Arc::clone(&self.inner), member_id, request.into_inner())))
+        let caller = request.extensions().get::<Caller>().cloned();
+        let departure = caller.map(|caller| caller.departure).unwrap_or_default();
+        let caller = attend::Caller { member_id, departure };
+        Ok(Response::new(attend::start(Arc::clone(&self.inner), caller, request.into_inner())))
     }
 }
 

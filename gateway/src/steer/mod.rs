@@ -4,6 +4,7 @@
 //! nearest comes first; where distance is unknown the least loaded; ties go by name. A node that
 //! drains, is dead, is full, or has not yet proved itself is never named.
 
+mod neighbours;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,8 @@ use std::sync::Arc;
 
 use crate::health::Health;
 use crate::position::Position;
+
+pub use neighbours::{Neighbour, neighbours};
 
 /// All nodes at one moment, in the order of their names.
 #[derive(Clone, Debug, Default)]

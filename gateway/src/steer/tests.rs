@@ -8,7 +8,7 @@ use super::*;
 use crate::health::Health::{Alive, Dead, Draining, Joining, Suspect};
 
 /// (name, health, degrees east of the client, sessions of 100).
-type Row = (&'static str, Health, f64, u32);
+pub(super) type Row = (&'static str, Health, f64, u32);
 
 #[test]
 fn decisions() {
@@ -173,10 +173,16 @@ fn check(what: &str, rows: &[Row], expected: &[&str], reason: Reason) {
     );
 }
 
-fn snapshot(rows: &[Row]) -> Snapshot {
+pub(super) fn snapshot(rows: &[Row]) -> Snapshot {
     let node = |&(name, health, longitude, sessions): &Row| {
         let position = Position::new(0.0, longitude);
-        let place = Arc::new(Place { name: name.into(), position, ..Place::default() });
+        let place = Arc::new(Place {
+            member_id: name.into(),
+            name: name.into(),
+            urls: vec![format!("wss://{name}.example")],
+            position,
+            ..Place::default()
+        });
         Node { place, health, accepting: true, sessions, sessions_max: 100 }
     };
     Snapshot { nodes: rows.iter().map(node).collect() }

@@ -1,6 +1,8 @@
 //! A gateway in this process, and clients that speak to it directly.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod stream;
+
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -88,6 +90,14 @@ impl Gateway {
     }
 
     pub(crate) async fn channel(&self, identity: Option<&Raw>) -> io::Result<Channel> {
+        self.channel_and_socket(identity).await.map(|(channel, _)| channel)
+    }
+
+    /// With a handle on the socket, for ending it as a kernel does whose process has died.
+    pub(crate) async fn channel_and_socket(
+        &self,
+        identity: Option<&Raw>,
+    ) -> io::Result<(Channel, std::net::TcpStream)> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority()).unwrap();
         let config = ClientConfig::builder_with_provider(crypto::provider())
@@ -102,9 +112,11 @@ impl Gateway {
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
         let name = ServerName::try_from("gateway.antipode").unwrap();
-        let stream = TcpStream::connect(self.app.addresses().registry).await?;
+        let stream = TcpStream::connect(self.app.addresses().registry).await?.into_std()?;
+        let socket = stream.try_clone()?;
+        let stream = TcpStream::from_std(stream)?;
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        Ok(over(stream).await)
+        Ok((over(stream).await, socket))
     }
 
     /// Enrols by hand, with a key of ours.
