@@ -39,6 +39,18 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
+    /// A short name, from a closed set.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::AckBeyondSent { .. } => "ack_beyond_sent",
+            Self::StateLost { .. } => "state_lost",
+            Self::CreditExceeded { .. } => "credit_exceeded",
+            Self::OutOfPlace { .. } => "out_of_place",
+            Self::EmptySegment => "empty_segment",
+        }
+    }
+
     /// The cause that the session is reset with.
     #[must_use]
     pub const fn cause(&self) -> Cause {
