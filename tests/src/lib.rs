@@ -11,6 +11,7 @@
 //! | [`backend`], [`sockets`], [`body`] | an ordinary backend, and bodies too large to hold |
 //! | [`client`], [`raw`] | WebSocket, HTTP or raw bytes to a server; frames by hand |
 //! | [`stories`] | what clients do, told once for direct and relayed |
+//! | [`faults`] | what breaks, who notices, and the judge of histories |
 //! | [`autobahn`] | Autobahn's suite, and two of its runs compared |
 //! | [`report`] | what measuring programs print |
 
@@ -19,6 +20,7 @@ pub mod backend;
 pub mod body;
 pub mod certificate;
 pub mod client;
+pub mod faults;
 pub mod foreign;
 pub mod namespaces;
 pub mod process;

@@ -11,6 +11,8 @@ use crate::namespaces::Host;
 pub struct Site {
     /// Where it listens, and where the others find it.
     pub address: IpAddr,
+    /// Where a core's WireGuard can be reached, where that is not its own port.
+    pub endpoint: Option<SocketAddr>,
     /// The namespace it runs in; none: this one.
     pub host: Option<Host>,
     /// Whose WireGuard.
@@ -32,7 +34,8 @@ impl Site {
     /// In this namespace, with everything as by default.
     #[must_use]
     pub fn here(address: IpAddr) -> Self {
-        Self { address, host: None, tunnel: Tunnel::InProcess, carrier: "quic" }
+        let (endpoint, host) = (None, None);
+        Self { address, endpoint, host, tunnel: Tunnel::InProcess, carrier: "quic" }
     }
 
     /// The tables of the file that say so. `port` is WireGuard's where it is ours; `more` belongs
@@ -48,7 +51,7 @@ impl Site {
 }
 
 /// WireGuard's customary one.
-const WIREGUARD_PORT: u16 = 51820;
+pub const WIREGUARD_PORT: u16 = 51820;
 
 /// Where clients find a node.
 #[must_use]
@@ -104,7 +107,8 @@ listen = "{admin}"
 /// The core's file.
 #[must_use]
 pub fn core(folder: &Path, site: &Site, backend: &str) -> String {
-    let endpoint = SocketAddr::new(site.address, WIREGUARD_PORT);
+    let own = SocketAddr::new(site.address, WIREGUARD_PORT);
+    let endpoint = site.endpoint.unwrap_or(own);
     format!(
         r#"
 [member]

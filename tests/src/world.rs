@@ -34,6 +34,8 @@ pub struct Plan {
     pub node_more: String,
     /// More for the core's configuration file.
     pub core_more: String,
+    /// Before the first table of each member's configuration file.
+    pub head: String,
     /// Where the programs run; none: all on one loopback address.
     pub sites: Option<Sites>,
 }
@@ -50,7 +52,9 @@ pub struct Sites {
 }
 
 impl Sites {
-    fn on_loopback() -> Self {
+    /// All on one address of 127.0.0.0/8 that no other world has.
+    #[must_use]
+    pub fn on_loopback() -> Self {
         let address = own_address();
         Self { gateway: address, core: Site::here(address), nodes: Site::here(address) }
     }
@@ -66,6 +70,7 @@ impl Plan {
             nodes: 1,
             node_more: String::new(),
             core_more: String::new(),
+            head: String::new(),
             sites: None,
         }
     }
@@ -117,7 +122,8 @@ impl World {
         if plan.with_core {
             world.token("core", "core")?;
             let text = settings::core(world.folder.path(), &world.sites.core, &plan.backend);
-            let (site, text) = (&world.sites.core, text + &plan.core_more);
+            let (site, text) =
+                (&world.sites.core, format!("{}\n{text}{}", plan.head, plan.core_more));
             let core =
                 world.member("core", "core", &text, site, settings::admin(site.address, 1))?;
             world.core = Some(core);
@@ -125,7 +131,9 @@ impl World {
         for index in 0..plan.nodes {
             let name = format!("node{index}");
             world.token("node", &name)?;
-            let (site, text) = (&world.sites.nodes, world.node_settings(index) + &plan.node_more);
+            let text = world.node_settings(index);
+            let text = format!("{}\n{text}{}", plan.head, plan.node_more);
+            let site = &world.sites.nodes;
             let admin = settings::admin(site.address, 2 + index);
             let node = world.member("node", &name, &text, site, admin)?;
             world.nodes.push(node);

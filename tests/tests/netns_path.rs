@@ -67,7 +67,8 @@ fn site(
     carrier: &'static str,
     folder: &Path,
 ) -> anyhow::Result<(Site, Option<Process>)> {
-    let site = |tunnel| Site { address: host.address, host: Some(host.clone()), tunnel, carrier };
+    let site =
+        |tunnel| Site { host: Some(host.clone()), tunnel, carrier, ..Site::here(host.address) };
     if end == End::Ours {
         return Ok((site(Tunnel::InProcess), None));
     }
