@@ -6,6 +6,8 @@
 //! | WebSocket, any path | echoes; chooses the last subprotocol; sets the cookie `backend=yes` |
 //! | WebSocket `/close?code=C&reason=R` | closes at once |
 //! | WebSocket `/drop` | ends the socket without a close frame at the first message |
+//! | WebSocket `/flood` | sends 16 KiB messages for ever and reads nothing |
+//! | WebSocket `/deaf` | neither sends nor reads |
 //! | WebSocket `/headers` | sends the request's headers as JSON, then echoes |
 //! | WebSocket `/refuse?status=S` | refuses the upgrade with that status and a body |
 //! | `GET /download?bytes=N` | a body of [`crate::body::blocks`] |

@@ -82,6 +82,16 @@ pub(crate) async fn serve_socket<S>(
             drop(socket.next().await);
             return;
         }
+        "/flood" => {
+            let message = Message::binary(vec![7; 16 * 1024]);
+            while socket.send(message.clone()).await.is_ok() {}
+            Ending::Lost
+        }
+        "/deaf" => {
+            // Reads nothing for as long as a test could take.
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            return;
+        }
         "/headers" => {
             drop(socket.send(Message::text(described)).await);
             echo(&mut socket).await

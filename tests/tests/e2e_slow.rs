@@ -1,0 +1,120 @@
+//! One who reads slowly harms nobody else, and is told to go.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use antipode_tests::backend::Backend;
+use antipode_tests::client::{Client, Socket};
+use antipode_tests::process::Process;
+use antipode_tests::stories::echo;
+use antipode_tests::world::{Plan, World};
+use anyhow::{Context, ensure};
+use futures_util::{SinkExt, StreamExt};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// How many stall beside one that does not.
+const STALLED: usize = 60;
+/// Far more than an echo takes, far less than waiting for one who is stalled.
+const ECHO_MAX: Duration = Duration::from_secs(1);
+/// What a program may grow to while they stall; unbounded, they would hold a gigabyte a second.
+const MEMORY_BYTES_MAX: u64 = 512 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_read_nothing_harm_nobody_and_are_told() -> anyhow::Result<()> {
+    let backend = Backend::start(IpAddr::V4(Ipv4Addr::LOCALHOST))?;
+    let node_more = "[session]\nclient_stall_timeout = \"4s\"\n".to_owned();
+    let plan = Plan { node_more, ..Plan::with_backend(backend.address()) };
+    let world = World::start(plan).await?;
+    let client = world.client(0);
+    let mut lively = client.open("/").await?;
+    let mut stalled = Vec::new();
+    for _ in 0..STALLED {
+        stalled.push(client.open("/flood").await?);
+    }
+    echo_for(&mut lively, Duration::from_secs(3)).await?;
+    bounded(&world.relay())?;
+    sleep(Duration::from_secs(3)).await;
+    for socket in &mut stalled {
+        assert_eq!(last_code(socket).await?, Some(4409), "they read slowly");
+    }
+    let metrics = world.metrics(2).await?;
+    let line = metrics.lines().find(|line| line.contains("client_slow")).context("a counter")?;
+    ensure!(line.ends_with(&format!(" {STALLED}")), "{line}");
+    echo(&mut lively, Message::text("still here")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backends_that_read_nothing_harm_nobody_and_are_told() -> anyhow::Result<()> {
+    let backend = Backend::start(IpAddr::V4(Ipv4Addr::LOCALHOST))?;
+    let core_more = "[timeouts]\nwrite = \"4s\"\n".to_owned();
+    let plan = Plan { core_more, ..Plan::with_backend(backend.address()) };
+    let world = World::start(plan).await?;
+    let client = world.client(0);
+    let mut lively = client.open("/").await?;
+    let mut stalled = JoinSet::new();
+    for _ in 0..STALLED {
+        stalled.spawn(pour(client.clone()));
+    }
+    echo_for(&mut lively, Duration::from_secs(3)).await?;
+    bounded(&world.relay())?;
+    while let Some(code) = stalled.join_next().await {
+        assert_eq!(code??, Some(1013), "the backend reads slowly");
+    }
+    echo(&mut lively, Message::text("still here")).await
+}
+
+/// Sends to a backend that reads nothing, until told to stop; the close code.
+async fn pour(client: Client) -> anyhow::Result<Option<u16>> {
+    let (mut sink, mut source) = client.open("/deaf").await?.split();
+    let message = Message::binary(vec![7; 16 * 1024]);
+    let pouring = async {
+        while sink.send(message.clone()).await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    let told = async {
+        while let Some(Ok(read)) = source.next().await {
+            if let Message::Close(close) = read {
+                return close.map(|close| u16::from(close.code));
+            }
+        }
+        None
+    };
+    tokio::select! {
+        code = timeout(LIMIT, told) => Ok(code?),
+        () = pouring => unreachable!("it waits for ever in the end"),
+    }
+}
+
+/// Echoes one after another; none may wait for those who are stalled.
+async fn echo_for(socket: &mut Socket, length: Duration) -> anyhow::Result<()> {
+    let end = Instant::now() + length;
+    while Instant::now() < end {
+        timeout(ECHO_MAX, echo(socket, Message::text("quick")))
+            .await
+            .context("an echo waited")??;
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+fn bounded(programs: &[&Process]) -> anyhow::Result<()> {
+    for program in programs {
+        let peak = program.memory_peak_bytes()?;
+        ensure!(peak < MEMORY_BYTES_MAX, "{peak} bytes:\n{}", program.printed());
+    }
+    Ok(())
+}
+
+/// Reads what is there; the code of the close frame behind it.
+async fn last_code(socket: &mut Socket) -> anyhow::Result<Option<u16>> {
+    loop {
+        match timeout(LIMIT, socket.next()).await? {
+            Some(Ok(Message::Close(close))) => return Ok(close.map(|close| close.code.into())),
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Ok(None),
+        }
+    }
+}
