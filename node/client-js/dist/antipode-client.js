@@ -427,6 +427,9 @@ function tryDecode(data) {
 /** An answer younger than this is as good as a new one. */
 const FRESH_MS = 30_000;
 
+/** The same for one whose relays could not be reached. */
+const DOUBTFUL_FRESH_MS = 5000;
+
 /** A first connect waits this long for the gateway, then it goes on without. */
 const GATEWAY_PATIENCE_MS = 2000;
 
@@ -458,7 +461,7 @@ class Candidates {
 
   /** Calls back with the addresses to try, once the gateway has answered or has had its time. */
   prepare(callback) {
-    if (this.#gateway === undefined || this.#isFresh) {
+    if (this.#gateway === undefined || this.#isFresh(FRESH_MS)) {
       callback();
       return;
     }
@@ -468,22 +471,15 @@ class Candidates {
       isWaiting = false;
     };
     const timer = this.#environment.setTimeout(proceed, GATEWAY_PATIENCE_MS);
-    this.refresh(() => {
+    this.#askOnce().then(() => {
       this.#environment.clearTimeout(timer);
       proceed();
     });
   }
 
-  /** Asks the gateway if its answer is old; `done` is called when that is over, whatever came. */
-  refresh(done = () => {}) {
-    if (this.#gateway === undefined || this.#isFresh || this.#environment.fetch === undefined) {
-      done();
-      return;
-    }
-    this.#asking ??= this.#ask().finally(() => {
-      this.#asking = undefined;
-    });
-    this.#asking.then(done);
+  /** What is known could not be reached: asks the gateway, for the next time. */
+  doubt() {
+    if (this.#gateway !== undefined && !this.#isFresh(DOUBTFUL_FRESH_MS)) this.#askOnce();
   }
 
   /** Forgets that the answer is fresh: relays have changed. */
@@ -522,14 +518,22 @@ class Candidates {
     }
   }
 
-  get #isFresh() {
+  #isFresh(ageMs) {
     const answer = answers.get(this.#gateway);
-    return answer !== undefined && this.#environment.now() - answer.at < FRESH_MS;
+    return answer !== undefined && this.#environment.now() - answer.at < ageMs;
   }
 
   #known() {
     if (this.#gateway === undefined) return [];
     return answers.get(this.#gateway)?.urls ?? this.#stored();
+  }
+
+  /** One question at a time. Settles when it is over, whatever came. */
+  #askOnce() {
+    this.#asking ??= this.#ask().finally(() => {
+      this.#asking = undefined;
+    });
+    return this.#asking;
   }
 
   async #ask() {
@@ -2249,10 +2253,13 @@ class Roaming {
     this.#on.resumed(detail);
   }
 
+  /** Another round after a while; one that is awaited already stays as it is. */
   #retry() {
-    if (this.#isOver || this.#isSuspended) return;
-    this.#environment.clearTimeout(this.#roundTimer);
-    const start = () => this.#startRace();
+    if (this.#isOver || this.#isSuspended || this.#roundTimer !== undefined) return;
+    const start = () => {
+      this.#roundTimer = undefined;
+      this.#startRace();
+    };
     this.#roundTimer = this.#environment.setTimeout(start, this.#backoff.next());
   }
 
@@ -2267,12 +2274,12 @@ class Roaming {
   #startRace() {
     const isBusy = this.#race !== undefined || this.#fresh !== undefined;
     if (this.#isOver || this.#isSuspended || isBusy) return;
-    this.#environment.clearTimeout(this.#roundTimer);
+    this.#clearRound();
     this.#attempt += 1;
     const last = this.#live?.url ?? this.#lastUrl;
     const urls = this.#candidates.urls({ first: this.#invitation, last });
     // The first round takes what is known: not everybody asks the gateway when a relay goes.
-    if (this.#attempt > 1 || urls.length === 1) this.#candidates.refresh();
+    if (this.#attempt > 1 || urls.length === 1) this.#candidates.doubt();
     this.#raceStartedAt = this.#environment.now();
     const dial = (url, attempt) => this.#dial(url, attempt);
     this.#race = new Race(this.#environment, dial, urls, RESUME_RACE, (winner) => {
@@ -2319,7 +2326,12 @@ class Roaming {
   #cancelRace() {
     this.#race?.cancel();
     this.#race = undefined;
+    this.#clearRound();
+  }
+
+  #clearRound() {
     this.#environment.clearTimeout(this.#roundTimer);
+    this.#roundTimer = undefined;
   }
 
   #cancel() {

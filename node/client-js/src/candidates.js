@@ -4,6 +4,9 @@
 /** An answer younger than this is as good as a new one. */
 const FRESH_MS = 30_000;
 
+/** The same for one whose relays could not be reached. */
+const DOUBTFUL_FRESH_MS = 5000;
+
 /** A first connect waits this long for the gateway, then it goes on without. */
 const GATEWAY_PATIENCE_MS = 2000;
 
@@ -35,7 +38,7 @@ export class Candidates {
 
   /** Calls back with the addresses to try, once the gateway has answered or has had its time. */
   prepare(callback) {
-    if (this.#gateway === undefined || this.#isFresh) {
+    if (this.#gateway === undefined || this.#isFresh(FRESH_MS)) {
       callback();
       return;
     }
@@ -45,22 +48,15 @@ export class Candidates {
       isWaiting = false;
     };
     const timer = this.#environment.setTimeout(proceed, GATEWAY_PATIENCE_MS);
-    this.refresh(() => {
+    this.#askOnce().then(() => {
       this.#environment.clearTimeout(timer);
       proceed();
     });
   }
 
-  /** Asks the gateway if its answer is old; `done` is called when that is over, whatever came. */
-  refresh(done = () => {}) {
-    if (this.#gateway === undefined || this.#isFresh || this.#environment.fetch === undefined) {
-      done();
-      return;
-    }
-    this.#asking ??= this.#ask().finally(() => {
-      this.#asking = undefined;
-    });
-    this.#asking.then(done);
+  /** What is known could not be reached: asks the gateway, for the next time. */
+  doubt() {
+    if (this.#gateway !== undefined && !this.#isFresh(DOUBTFUL_FRESH_MS)) this.#askOnce();
   }
 
   /** Forgets that the answer is fresh: relays have changed. */
@@ -99,14 +95,22 @@ export class Candidates {
     }
   }
 
-  get #isFresh() {
+  #isFresh(ageMs) {
     const answer = answers.get(this.#gateway);
-    return answer !== undefined && this.#environment.now() - answer.at < FRESH_MS;
+    return answer !== undefined && this.#environment.now() - answer.at < ageMs;
   }
 
   #known() {
     if (this.#gateway === undefined) return [];
     return answers.get(this.#gateway)?.urls ?? this.#stored();
+  }
+
+  /** One question at a time. Settles when it is over, whatever came. */
+  #askOnce() {
+    this.#asking ??= this.#ask().finally(() => {
+      this.#asking = undefined;
+    });
+    return this.#asking;
   }
 
   async #ask() {

@@ -260,10 +260,13 @@ export class Roaming {
     this.#on.resumed(detail);
   }
 
+  /** Another round after a while; one that is awaited already stays as it is. */
   #retry() {
-    if (this.#isOver || this.#isSuspended) return;
-    this.#environment.clearTimeout(this.#roundTimer);
-    const start = () => this.#startRace();
+    if (this.#isOver || this.#isSuspended || this.#roundTimer !== undefined) return;
+    const start = () => {
+      this.#roundTimer = undefined;
+      this.#startRace();
+    };
     this.#roundTimer = this.#environment.setTimeout(start, this.#backoff.next());
   }
 
@@ -278,12 +281,12 @@ export class Roaming {
   #startRace() {
     const isBusy = this.#race !== undefined || this.#fresh !== undefined;
     if (this.#isOver || this.#isSuspended || isBusy) return;
-    this.#environment.clearTimeout(this.#roundTimer);
+    this.#clearRound();
     this.#attempt += 1;
     const last = this.#live?.url ?? this.#lastUrl;
     const urls = this.#candidates.urls({ first: this.#invitation, last });
     // The first round takes what is known: not everybody asks the gateway when a relay goes.
-    if (this.#attempt > 1 || urls.length === 1) this.#candidates.refresh();
+    if (this.#attempt > 1 || urls.length === 1) this.#candidates.doubt();
     this.#raceStartedAt = this.#environment.now();
     const dial = (url, attempt) => this.#dial(url, attempt);
     this.#race = new Race(this.#environment, dial, urls, RESUME_RACE, (winner) => {
@@ -330,7 +333,12 @@ export class Roaming {
   #cancelRace() {
     this.#race?.cancel();
     this.#race = undefined;
+    this.#clearRound();
+  }
+
+  #clearRound() {
     this.#environment.clearTimeout(this.#roundTimer);
+    this.#roundTimer = undefined;
   }
 
   #cancel() {
