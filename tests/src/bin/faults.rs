@@ -12,6 +12,7 @@ use antipode_tests::faults::history::Verdict;
 use antipode_tests::faults::scenes::{self, Death};
 use antipode_tests::faults::stage::{Outcome, Setting};
 use antipode_tests::report::{progress, result};
+use anyhow::ensure;
 use clap::Parser;
 use serde_json::{Value, json};
 
@@ -60,7 +61,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let two = Setting { nodes: 2, ..one.clone() };
     let leaving = Setting { plain: 0, head: "drain_grace = \"10s\"".to_owned(), ..two.clone() };
-    let mut table = Table { only: args.only.clone(), rows: Vec::new() };
+    let mut table = Table { only: args.only.clone(), rows: Vec::new(), failed: Vec::new() };
     for seconds in [5, 20, 60, 120].into_iter().filter(|seconds| *seconds <= args.cut_max) {
         let length = Duration::from_secs(seconds);
         table.play(&format!("link cut for {seconds} s"), scenes::cut(one.clone(), length)).await;
@@ -77,6 +78,7 @@ async fn main() -> anyhow::Result<()> {
     table.play("core upgraded", scenes::core_upgrade(one.clone())).await;
     table.play("core killed", scenes::core_crash(one)).await;
     result(&if args.json { table.json()? } else { table.text() });
+    ensure!(table.failed.is_empty(), "not as promised: {}", table.failed.join(", "));
     Ok(())
 }
 
@@ -84,6 +86,7 @@ async fn main() -> anyhow::Result<()> {
 struct Table {
     only: String,
     rows: Vec<Row>,
+    failed: Vec<String>,
 }
 
 impl Table {
@@ -101,7 +104,10 @@ impl Table {
                     self.rows.push(Row { fault: fault.to_owned(), clients, verdict });
                 }
             }
-            Err(error) => progress(&format!("{fault} FAILED: {error:#}")),
+            Err(error) => {
+                progress(&format!("{fault} FAILED: {error:#}"));
+                self.failed.push(fault.to_owned());
+            }
         }
     }
 
