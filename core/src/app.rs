@@ -20,12 +20,14 @@ use tracing::info;
 
 mod report;
 mod roster;
+mod takeover;
 
 pub use crate::backend::TlsError;
 
 use crate::backend::Backends;
 use crate::bridge::Bridge;
 use crate::config::{Carrier, Config, TunnelMode};
+use crate::handover::{Inheritance, Linger, TakeOverError};
 use crate::metrics::Metrics;
 
 /// Name and version, for peers' logs.
@@ -41,6 +43,7 @@ pub struct App {
     tunnel_port: u16,
     member: Member,
     bridge: Arc<Bridge>,
+    _linger: Linger,
 }
 
 /// The core can't start.
@@ -52,6 +55,9 @@ pub enum StartError {
     /// The operator's endpoint has no port.
     #[error("listeners")]
     Listen(#[from] ListenError),
+    /// Another process serves, and does not hand over.
+    #[error("taking over")]
+    TakeOver(#[from] TakeOverError),
     /// The gateway is not to be had, or does not want us.
     #[error("joining the gateway")]
     Join(#[from] JoinError),
@@ -100,25 +106,38 @@ impl App {
         readiness.waiting("gateway", "not joined yet");
         let backends = Backends::new(&config, &metrics, &shutdown)?;
         let registry = Arc::new(registry);
-        let admin = admin::serve(config.admin, readiness.clone(), registry, &shutdown).await?;
+        let (early, inheritance) = takeover::take_over(&config, &shutdown).await?.unzip();
+        let serve = async || {
+            admin::serve(config.admin, readiness.clone(), registry.clone(), &shutdown).await
+        };
+        let is_heir = inheritance.is_some();
+        let admin = takeover::until_free(is_heir, serve).await?;
 
-        let member = Member::join(member_config(&config), &shutdown).await?;
+        let member = match early {
+            Some(member) => member,
+            None => Member::join(member_config(&config), &shutdown).await?,
+        };
         info!(member.id = member.identity().member_id(), "joined");
         readiness.ready("gateway");
-        let underlay = underlay(&config, &member, &shutdown, tunnel_metrics).await?;
+        let run = inheritance.as_ref().map_or_else(rand::random, |left| left.run);
+        let listen = tunnel_listen(&config, inheritance.as_ref());
+        let bind = async || underlay(&config, listen, &member, &shutdown, &tunnel_metrics).await;
+        let underlay = takeover::until_free(is_heir, bind).await?;
         let tunnel_port = underlay.listen_port();
         let (server, sessions) =
-            trunks(&config, &member, &underlay, &shutdown, trunk_metrics).await?;
+            trunks(&config, run, &member, &underlay, &shutdown, trunk_metrics).await?;
 
         backends.start_checks(&config, &shutdown);
         let introduction = introduction(&config, tunnel_port);
-        let bridge = Bridge::new(config, backends, metrics.clone(), &shutdown);
+        let bridge = Bridge::new(config.clone(), backends, metrics.clone(), &shutdown);
+        let heard_at = takeover::enter(inheritance, &server, &bridge);
         take_sessions(Arc::clone(&bridge), sessions, &shutdown);
-        let tunnels = roster::follow(&member, &underlay, &server, &metrics, &shutdown);
+        let linger = takeover::offer(&config, &bridge, &server, &underlay, &member, run, &shutdown);
+        let tunnels = roster::follow(&member, &underlay, heard_at, &server, &metrics, &shutdown);
         report::watch(&bridge, &member, &readiness, &shutdown);
         let heartbeat = report::heartbeat(Arc::clone(&bridge), metrics, probe, tunnels);
         member.attend(introduction, heartbeat);
-        Ok(Self { admin, tunnel_port, member, bridge })
+        Ok(Self { admin, tunnel_port, member, bridge, _linger: linger })
     }
 
     /// Where the operator's endpoint is.
@@ -171,11 +190,22 @@ fn member_config(config: &Config) -> MemberConfig {
     joining
 }
 
+/// WireGuard's socket. A port that the system chose for a predecessor is kept: nodes know it.
+fn tunnel_listen(config: &Config, inheritance: Option<&Inheritance>) -> SocketAddr {
+    let mut listen = config.tunnel.listen();
+    let port = inheritance.and_then(|left| u16::try_from(left.estate.tunnel_port).ok());
+    if let Some(port) = port.filter(|_| listen.port() == 0) {
+        listen.set_port(port);
+    }
+    listen
+}
+
 async fn underlay(
     config: &Config,
+    listen: SocketAddr,
     member: &Member,
     shutdown: &Shutdown,
-    metrics: antipode_tunnel::Metrics,
+    metrics: &antipode_tunnel::Metrics,
 ) -> Result<Underlay, StartError> {
     let identity = member.identity();
     match (config.tunnel.mode, &config.tunnel.interface) {
@@ -190,14 +220,15 @@ async fn underlay(
         }
         (TunnelMode::InProcess | TunnelMode::Host, _) => {
             let key = identity.wireguard_key().clone();
-            let config = TunnelConfig::new(key, config.tunnel.listen());
-            Ok(Underlay::InProcess(Tunnel::bind(config, &shutdown.tasks(), metrics)?))
+            let config = TunnelConfig::new(key, listen);
+            Ok(Underlay::InProcess(Tunnel::bind(config, &shutdown.tasks(), metrics.clone())?))
         }
     }
 }
 
 async fn trunks(
     config: &Config,
+    run: [u8; 16],
     member: &Member,
     underlay: &Underlay,
     shutdown: &Shutdown,
@@ -218,7 +249,7 @@ async fn trunks(
         tuning: TrunkTuning::default(),
         session: SessionConfig::default(),
         sessions_max: config.limits.sessions_max.get() + SESSIONS_REFUSED_POLITELY_MAX,
-        run: rand::random(),
+        run,
         software: SOFTWARE.to_owned(),
     };
     Ok(TrunkServer::start(accept, vec![listen], shutdown, metrics)?)

@@ -147,6 +147,12 @@ impl Backends {
         Some(assigned)
     }
 
+    /// The backend that a session was given in another process.
+    pub(crate) fn assigned(&self, id: &str) -> Option<Assigned> {
+        let index = self.all.iter().position(|backend| backend.id == id)?;
+        Some(Assigned::new(&self.all[index], index))
+    }
+
     /// Whether some backend is known to be well.
     pub(crate) fn any_healthy(&self) -> bool {
         self.all.iter().any(|backend| backend.health.lock().state() == State::Up)

@@ -17,14 +17,16 @@ use tracing::{Instrument, debug, info_span};
 
 mod answer;
 mod buffers;
+mod handover;
 mod headers;
 pub(crate) mod http;
 #[cfg(test)]
 mod tests;
-mod websocket;
+pub(crate) mod websocket;
 
 use crate::backend::Backends;
 use crate::config::Config;
+use crate::handover::Summons;
 use crate::metrics::{Metrics, cause_label};
 use answer::Answer;
 use buffers::Buffers;
@@ -35,8 +37,9 @@ pub(crate) struct Bridge {
     config: Config,
     backends: Backends,
     buffers: Buffers,
-    metrics: Metrics,
+    pub(crate) metrics: Metrics,
     room: Room,
+    pub(crate) summons: Summons,
     shutdown: Shutdown,
 }
 
@@ -49,7 +52,8 @@ impl Bridge {
     ) -> Arc<Self> {
         let room = Room::new(config.limits.sessions_max.get());
         let (buffers, shutdown) = (Buffers::default(), shutdown.clone());
-        Arc::new(Self { config, backends, buffers, metrics, room, shutdown })
+        let summons = Summons::default();
+        Arc::new(Self { config, backends, buffers, metrics, room, summons, shutdown })
     }
 
     pub(crate) fn backends(&self) -> &Backends {
@@ -101,7 +105,11 @@ impl Bridge {
         };
         match head.kind() {
             SessionKind::Websocket => Box::pin(websocket::carry(self, head, port)).await,
-            SessionKind::Http => Box::pin(http::carry(self, head, port)).await,
+            SessionKind::Http => {
+                let exchange = Box::pin(http::carry(self, head, port));
+                let left = Ok(Cause::CoreDraining);
+                self.unless_left(port, exchange).await.unwrap_or(left)
+            }
             SessionKind::Unspecified => {
                 port.reset(Cause::TrunkProtocol, "unknown kind of session");
                 Ok(Cause::TrunkProtocol)

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 mod backend;
 mod carriage;
+mod handover;
 mod limits;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -22,6 +23,7 @@ pub(crate) mod tests;
 pub use crate::backend::{Address, Security};
 pub use backend::{BackendTable, Check, HealthTable, StickyMode, StickyTable};
 pub use carriage::{Carrier, Location, MemberTable, TrunkTable, TunnelMode, TunnelTable};
+pub use handover::{HandoverTable, TakeOver};
 pub use limits::{LimitsTable, TimeoutsTable, WebSocketTable};
 
 /// A core's settings.
@@ -50,6 +52,8 @@ pub struct Config {
     pub timeouts: TimeoutsTable,
     /// What concerns WebSockets only.
     pub websocket: WebSocketTable,
+    /// How a new process takes over from this one.
+    pub handover: HandoverTable,
     /// Where `/healthz`, `/readyz` and `/metrics` are.
     pub admin: AdminTable,
 }
@@ -84,6 +88,8 @@ struct File {
     timeouts: TimeoutsTable,
     #[serde(default)]
     websocket: WebSocketTable,
+    #[serde(default)]
+    handover: HandoverTable,
     #[serde(default)]
     admin: AdminTable,
 }
@@ -127,6 +133,7 @@ impl TryFrom<File> for Config {
             limits: file.limits,
             timeouts: file.timeouts,
             websocket: file.websocket,
+            handover: file.handover,
             admin: file.admin,
         })
     }

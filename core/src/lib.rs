@@ -6,6 +6,7 @@
 //! | [`config`] | settings, valid by construction |
 //! | `bridge` | one session: a WebSocket's frames, or an HTTP exchange, to a backend and back |
 //! | `backend` | the user's servers: sockets to them, their health, which one takes a session |
+//! | [`handover`] | a new process takes over from the one that serves |
 //! | [`metrics`] | every series the core exports |
 //!
 //! **Invariant:** nothing here holds a message or a body; a direction that can't go on stops
@@ -15,4 +16,5 @@ pub mod app;
 pub(crate) mod backend;
 pub(crate) mod bridge;
 pub mod config;
+pub mod handover;
 pub mod metrics;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use antipode_core::app::App;
-use antipode_core::config::Config;
+use antipode_core::config::{Config, TakeOver};
 use antipode_runtime::program::{self, Program};
 use clap::Parser;
 
@@ -17,10 +17,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Args {
     #[command(flatten)]
     program: program::Args,
+    /// Whether to take over the sessions of a core that serves with the same state directory.
+    #[arg(long, value_enum, default_value = "auto")]
+    take_over: TakeOver,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let core = Program { name: "core", version: env!("CARGO_PKG_VERSION") };
-    core.run(&args.program, async |config: Config, shutdown| App::start(config, shutdown).await)
+    core.run(&args.program, async |mut config: Config, shutdown| {
+        config.handover.take_over = args.take_over;
+        App::start(config, shutdown).await
+    })
 }

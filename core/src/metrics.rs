@@ -38,6 +38,10 @@ pub struct Metrics {
     /// From the session's arrival to the backend's answer.
     pub(crate) response_head: ResponseHeadSeconds,
     pub(crate) peers: Gauge,
+    /// Sessions that another process handed over to this one.
+    pub(crate) sessions_taken_over: Counter,
+    /// Attempts of another process to take over that came to nothing.
+    pub(crate) handovers_failed: Counter,
 }
 
 /// 1 ms to 65 s: a healthy backend answers in milliseconds, long polling in half a minute.
@@ -116,6 +120,10 @@ impl Metrics {
         let answered = "Time from a session's arrival to its backend's answer";
         registry.register_with_unit("response_head", answered, Unit::Seconds, m.response_head.0);
         registry.register("peers", "Nodes on the roster", m.peers);
+        let taken = "Sessions that another process handed over to this one";
+        registry.register("sessions_taken_over", taken, m.sessions_taken_over);
+        let failed = "Attempts of a new process to take over that came to nothing";
+        registry.register("handovers_failed", failed, m.handovers_failed);
         metrics
     }
 

@@ -35,7 +35,7 @@ const LANES_WAITING_MAX: usize = 256;
 
 /// A core keeps a session this much longer than its node does: a node that comes back in time must
 /// find it, or it would tell the core a request for the second time.
-const CORE_PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const CORE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Settings of a core's end.
 #[derive(Clone, Debug)]

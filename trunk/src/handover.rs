@@ -1,10 +1,19 @@
 //! A core's sessions from one process to the next: how one end of a session leaves a process.
 
 use antipode_proto::handover::v1::{SessionState, TrunkPlace};
+use antipode_proto::session::Config;
 use antipode_proto::trunk::v1::Cause;
 
+use crate::accept::CORE_PATIENCE;
 pub use crate::accept::{AdoptError, BadTrunk};
 use crate::port::SessionPort;
+
+/// How patient a core's machines are, for those that come from another process.
+#[must_use]
+pub fn machine_config(mut session: Config) -> Config {
+    session.resume_window += CORE_PATIENCE;
+    session
+}
 
 impl SessionPort {
     /// The machine as it stands. `None` once it has ended.

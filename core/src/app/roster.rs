@@ -1,9 +1,11 @@
 //! From the gateway's roster to tunnel peers and to the nodes that may open lanes.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use antipode_proto::handover::v1::TunnelPeer;
 use antipode_proto::registry::v1::{Role, Roster, TunnelReport};
 use antipode_runtime::member::Member;
 use antipode_runtime::shutdown::Shutdown;
@@ -22,10 +24,12 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) type Tunnels = Arc<Mutex<Vec<TunnelReport>>>;
 
 /// Follows the roster for as long as the program lives. A node that leaves it loses its tunnel and
-/// its lanes at once.
+/// its lanes at once. `heard_at` is where a process before this one heard nodes: they wait to be
+/// called, since the keys they have with that one are of no use any more.
 pub(super) fn follow(
     member: &Member,
     underlay: &Underlay,
+    heard_at: Vec<TunnelPeer>,
     server: &TrunkServer,
     metrics: &Metrics,
     shutdown: &Shutdown,
@@ -37,6 +41,7 @@ pub(super) fn follow(
         server: server.clone(),
         metrics: metrics.clone(),
         nodes: BTreeMap::new(),
+        heard_at: heard_at.iter().filter_map(heard).collect(),
         tunnels: Arc::clone(&tunnels),
     };
     shutdown.spawn_service(async move {
@@ -61,6 +66,7 @@ struct Follower {
     server: TrunkServer,
     metrics: Metrics,
     nodes: Nodes,
+    heard_at: BTreeMap<PublicKey, SocketAddr>,
     tunnels: Tunnels,
 }
 
@@ -81,11 +87,17 @@ impl Follower {
         self.metrics.peers.set(i64::try_from(self.nodes.len()).unwrap_or(i64::MAX));
         // Lanes first: a node that is off the roster is out even if the interface is slow.
         self.server.set_nodes(self.nodes.values().map(|(_, node)| node.clone()).collect());
-        let peers = self.nodes.values().map(|(key, _)| PeerConfig::new(*key)).collect();
+        let heard_at = std::mem::take(&mut self.heard_at);
+        let peer = |(key, _): &(PublicKey, NodeIdentity)| {
+            let endpoint = heard_at.get(key).copied();
+            PeerConfig { endpoint, ..PeerConfig::new(*key) }
+        };
+        let peers = self.nodes.values().map(peer).collect();
         if let Err(error) = self.underlay.set_peers(peers).await {
             let error = chain(&error);
             warn!(error, "the tunnel's interface does not take its peers");
         }
+        heard_at.keys().for_each(|key| self.underlay.handshake(key));
     }
 
     async fn keep_looking(&mut self) {
@@ -127,6 +139,11 @@ fn report(member_id: &str, state: Option<&PeerState>, trunk: Option<&TrunkState>
             .unwrap_or(u64::MAX),
         trunk_up: trunk.is_some_and(|trunk| trunk.lanes_up > 0),
     }
+}
+
+fn heard(peer: &TunnelPeer) -> Option<(PublicKey, SocketAddr)> {
+    let key = <[u8; 32]>::try_from(&*peer.public_key).ok()?;
+    Some((PublicKey::from(key), peer.endpoint.parse().ok()?))
 }
 
 /// A core has no tunnels with cores.

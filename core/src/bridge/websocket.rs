@@ -8,8 +8,8 @@ use std::sync::Arc;
 use antipode_proto::trunk::v1::{Cause, RequestHead, ResponseHead};
 use antipode_runtime::clock;
 use antipode_trunk::{Delivery, Ended, SessionPort};
+use antipode_websocket::Policy;
 use antipode_websocket::handshake::{check_response, deflate_agreed, request_key};
-use antipode_websocket::{Policy, Reader, Side, Writer};
 use bytes::{Bytes, BytesMut};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -22,12 +22,14 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 mod down;
+mod parts;
 mod relay;
 mod up;
 
 use super::{Bridge, answer::Answer, headers, http as exchange};
 use crate::backend::Assigned;
 use crate::backend::stream::BackendStream;
+pub(crate) use parts::{BadParts, Parts};
 use relay::Relay;
 
 /// Carries one WebSocket to its end.
@@ -83,15 +85,32 @@ impl Open {
         bridge: &Bridge,
         port: &SessionPort,
     ) -> Result<Cause, Ended> {
-        let Self { policy, assigned: _assigned, stream, read, early, .. } = *self;
-        let reader = Reader::new(Side::Client, policy);
-        let writer = Writer::client(rand::random());
-        Relay::new(bridge, port, stream, reader, writer).run(early, read).await
+        let Self { policy, assigned, stream, read, early, .. } = *self;
+        let parts = Parts::new(stream, assigned, policy, read);
+        Relay::new(bridge, port, parts).run(early).await
     }
+}
+
+/// Goes on with a WebSocket that another process has opened.
+pub(crate) async fn go_on(
+    bridge: &Bridge,
+    port: &SessionPort,
+    parts: Parts,
+) -> Result<Cause, Ended> {
+    Relay::new(bridge, port, parts).run(Vec::new()).await
 }
 
 /// Asks a backend for a WebSocket. Whatever else it answers goes to the client.
 pub(crate) async fn ask(
+    bridge: &Bridge,
+    head: &RequestHead,
+    port: &Arc<SessionPort>,
+) -> Result<Asked, Ended> {
+    let asked = bridge.unless_left(port, ask_and_answer(bridge, head, port)).await;
+    asked.unwrap_or(Ok(Asked::Answered(Cause::CoreDraining)))
+}
+
+async fn ask_and_answer(
     bridge: &Bridge,
     head: &RequestHead,
     port: &Arc<SessionPort>,

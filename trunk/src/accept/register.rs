@@ -117,9 +117,9 @@ impl Register {
         drop(all);
         // A lane that has greeted and is not up yet holds the trunk too: were it dropped here, that
         // lane's sessions would be on no register.
-        self.trunks
-            .lock()
-            .retain(|_, trunk| Arc::strong_count(&trunk.sessions) > 1 || trunk.sessions.is_in_use());
+        self.trunks.lock().retain(|_, trunk| {
+            Arc::strong_count(&trunk.sessions) > 1 || trunk.sessions.is_in_use()
+        });
     }
 
     pub(crate) fn states(&self) -> Vec<TrunkState> {

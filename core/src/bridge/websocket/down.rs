@@ -9,16 +9,15 @@ use antipode_trunk::{Ended, SessionPort};
 use antipode_websocket::{Event, ReadError, Reader};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use tokio::io::ReadHalf;
 use tokio::sync::Notify;
 
-use crate::backend::stream::BackendStream;
+use crate::backend::stream::SharedStream;
 use crate::bridge::buffers::Buffers;
 use crate::metrics::{DOWN, Metrics};
 
 /// Pongs that may wait. A backend that pings faster than it reads gets pongs to its latest pings:
 /// RFC 6455 section 5.5.3 allows that.
-const PONGS_MAX: usize = 32;
+pub(super) const PONGS_MAX: usize = 32;
 
 /// Reads the backend. Cancel-safe: what is read stays here.
 pub(super) struct Down<'a> {
@@ -26,7 +25,7 @@ pub(super) struct Down<'a> {
     pub(super) buffers: &'a Buffers,
     pub(super) metrics: &'a Metrics,
     pub(super) signs: &'a Signs,
-    pub(super) socket: ReadHalf<BackendStream>,
+    pub(super) socket: SharedStream,
     pub(super) reader: Reader,
     pub(super) input: BytesMut,
 }
@@ -96,8 +95,9 @@ impl Down<'_> {
 }
 
 impl Signs {
-    pub(super) fn new() -> Self {
-        let pongs = Mutex::new(VecDeque::new());
+    /// `pongs` are due already.
+    pub(super) fn new(pongs: VecDeque<Bytes>) -> Self {
+        let pongs = Mutex::new(pongs);
         Self { pongs, pong_due: Notify::new(), heard: Mutex::new(clock::now()) }
     }
 
@@ -111,6 +111,11 @@ impl Signs {
         while self.pongs.lock().is_empty() {
             self.pong_due.notified().await;
         }
+    }
+
+    /// As [`Signs::take_pongs`], and leaves them here.
+    pub(super) fn pongs(&self) -> Vec<Bytes> {
+        self.pongs.lock().iter().cloned().collect()
     }
 
     /// The pongs that are due, oldest first.
@@ -140,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_burst_of_pings_is_answered_up_to_a_bound_latest_last() {
-        let (signs, metrics) = (Signs::new(), Metrics::default());
+        let (signs, metrics) = (Signs::new(VecDeque::new()), Metrics::default());
         for i in 0..100_u8 {
             signs.pinged(Bytes::copy_from_slice(&[i]), &metrics);
         }

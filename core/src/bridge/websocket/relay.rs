@@ -2,50 +2,48 @@
 
 use antipode_proto::trunk::v1::{Cause, End};
 use antipode_trunk::{Delivery, Ended, SessionPort};
-use antipode_websocket::{Reader, Writer, close};
-use bytes::BytesMut;
+use antipode_websocket::close;
 use tokio::time::timeout;
 use tracing::debug;
 
 use super::down::{Down, DownEnd, Signs};
-use super::up::{Up, UpEnd, code_for};
-use crate::backend::stream::BackendStream;
+use super::parts::{self, Parts};
+use super::up::{Up, UpEnd};
+use crate::backend::stream::SharedStream;
 use crate::bridge::Bridge;
+use crate::handover::Verdict;
 
 /// One upgraded socket and one port.
 pub(super) struct Relay<'a> {
     bridge: &'a Bridge,
     port: &'a SessionPort,
-    stream: BackendStream,
-    reader: Reader,
-    writer: Writer,
+    parts: Parts,
 }
 
 /// The direction that ended first.
 enum First {
     Down(DownEnd),
     Up(UpEnd),
+    /// Neither: another process goes on with both.
+    Moved,
 }
 
 impl<'a> Relay<'a> {
-    pub(super) fn new(
-        bridge: &'a Bridge,
-        port: &'a SessionPort,
-        stream: BackendStream,
-        reader: Reader,
-        writer: Writer,
-    ) -> Self {
-        Self { bridge, port, stream, reader, writer }
+    pub(super) fn new(bridge: &'a Bridge, port: &'a SessionPort, parts: Parts) -> Self {
+        Self { bridge, port, parts }
     }
 
-    /// Relays until both directions have ended. `early` came from the client before the upgrade,
-    /// `read` from the backend right behind it.
-    pub(super) async fn run(self, early: Vec<Delivery>, read: BytesMut) -> Result<Cause, Ended> {
-        let Self { bridge, port, stream, reader, writer } = self;
+    /// Relays until both directions have ended, or another process has them. `early` came from the
+    /// client before the upgrade.
+    pub(super) async fn run(self, early: Vec<Delivery>) -> Result<Cause, Ended> {
+        let Self { bridge, port, parts } = self;
+        let Parts { stream, assigned, reader, input, writer, output, unwritten, end, pongs } =
+            parts;
         let (buffers, metrics) = (&bridge.buffers, &bridge.metrics);
-        let signs = &Signs::new();
-        let (input, output) = tokio::io::split(stream);
-        let mut down = Down { port, buffers, metrics, signs, socket: input, reader, input: read };
+        let signs = &Signs::new(pongs);
+        let socket = SharedStream::new(stream);
+        let reading = socket.clone();
+        let mut down = Down { port, buffers, metrics, signs, socket: reading, reader, input };
         let table = &bridge.config.websocket;
         let mut up = Up {
             port,
@@ -54,24 +52,66 @@ impl<'a> Relay<'a> {
             signs,
             table,
             write_timeout: bridge.config.timeouts.write,
-            socket: output,
+            socket,
             writer,
-            output: BytesMut::new(),
-            unwritten: None,
-            end: None,
+            output,
+            unwritten,
+            end,
             ping_at: table.ping_interval.map(|interval| tokio::time::Instant::now() + interval),
         };
         let first = match early.into_iter().try_for_each(|early| up.add_early(early)) {
             Err(end) => First::Up(end),
-            Ok(()) => tokio::select! {
+            Ok(()) => {
+                let backend = assigned.as_ref().map_or("", |assigned| &assigned.backend.id);
+                Self::both_ways(bridge, backend, &mut down, &mut up).await
+            }
+        };
+        let closing = async {
+            match first {
+                First::Down(end) => Self::after_down(bridge, end, &mut down, &mut up).await,
+                First::Up(end) => Self::after_up(bridge, end, &mut down, &mut up).await,
+                First::Moved => Ok(Cause::CoreDraining),
+            }
+        };
+        bridge.unless_left(port, closing).await.unwrap_or(Ok(Cause::CoreDraining))
+    }
+
+    /// Carries frames until a direction ends, or a successor asks for what it can go on with.
+    async fn both_ways(
+        bridge: &Bridge,
+        backend: &str,
+        down: &mut Down<'_>,
+        up: &mut Up<'_>,
+    ) -> First {
+        let port = up.port;
+        if !up.socket.is_portable() {
+            return tokio::select! {
                 biased;
                 end = down.run() => First::Down(end),
                 end = up.run() => First::Up(end),
-            },
-        };
-        match first {
-            First::Down(end) => Self::after_down(bridge, end, &mut down, &mut up).await,
-            First::Up(end) => Self::after_up(bridge, end, &mut down, &mut up).await,
+                () = bridge.summons.told_to_leave() => {
+                    bridge.reset_for_successor(port);
+                    First::Moved
+                }
+            };
+        }
+        loop {
+            let movable = bridge.summons.movable();
+            let offers = tokio::select! {
+                biased;
+                end = down.run() => return First::Down(end),
+                end = up.run() => return First::Up(end),
+                offers = bridge.summons.gathered() => offers,
+            };
+            match movable.go(offers, || parts::export(port, backend, down, up)).await {
+                Verdict::Taken => {
+                    port.release();
+                    return First::Moved;
+                }
+                Verdict::Stays => {}
+                // The next round finds the session at its end.
+                Verdict::Unable => bridge.reset_for_successor(port),
+            }
         }
     }
 
@@ -85,8 +125,7 @@ impl<'a> Relay<'a> {
         let closing = bridge.config.timeouts.closing;
         let cause = match end {
             DownEnd::Reset(ended) => {
-                let code = code_for(ended.cause).unwrap_or(close::GOING_AWAY);
-                up.say_close(code, &ended.detail, closing).await;
+                up.say_reset(&ended, closing).await;
                 return Err(ended);
             }
             DownEnd::Closed(close) => {
@@ -131,8 +170,7 @@ impl<'a> Relay<'a> {
         let closing = bridge.config.timeouts.closing;
         let cause = match end {
             UpEnd::Reset(ended) => {
-                let code = code_for(ended.cause).unwrap_or(close::GOING_AWAY);
-                up.say_close(code, &ended.detail, closing).await;
+                up.say_reset(&ended, closing).await;
                 return Err(ended);
             }
             UpEnd::Cut(cause) => {

@@ -9,11 +9,11 @@ use antipode_runtime::clock;
 use antipode_trunk::{Delivery, Ended, Seq, SessionPort};
 use antipode_websocket::{FrameStart, WriteError, Writer, close};
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncWriteExt, WriteHalf};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep_until, timeout};
 
 use super::down::Signs;
-use crate::backend::stream::BackendStream;
+use crate::backend::stream::SharedStream;
 use crate::bridge::buffers::Buffers;
 use crate::config::WebSocketTable;
 use crate::metrics::{Metrics, UP};
@@ -29,7 +29,7 @@ pub(super) struct Up<'a> {
     pub(super) signs: &'a Signs,
     pub(super) table: &'a WebSocketTable,
     pub(super) write_timeout: Duration,
-    pub(super) socket: WriteHalf<BackendStream>,
+    pub(super) socket: SharedStream,
     pub(super) writer: Writer,
     /// Coded and not yet written.
     pub(super) output: BytesMut,
@@ -94,6 +94,14 @@ impl Up<'_> {
     /// Takes what came before the backend had answered.
     pub(super) fn add_early(&mut self, early: Delivery) -> Result<(), UpEnd> {
         self.add(early)
+    }
+
+    /// Tells the backend of a reset what it would be told of an end with the same cause.
+    pub(super) async fn say_reset(&mut self, ended: &Ended, patience: Duration) {
+        if closes(ended.cause) {
+            let code = code_for(ended.cause).unwrap_or(close::GOING_AWAY);
+            self.say_close(code, &ended.detail, patience).await;
+        }
     }
 
     /// Writes a close frame unless a frame is open; waits no longer than `patience`.
