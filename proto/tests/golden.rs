@@ -25,6 +25,8 @@ fn every_frame_keeps_its_bytes() {
     check("reset", frame(Kind::Reset(reset())), include_str!("golden/reset.hex"));
     check("go_away", frame(Kind::GoAway(go_away())), include_str!("golden/go_away.hex"));
     check("shared", shared(), include_str!("golden/shared.hex"));
+    check("hello_keeps", hello_keeps(), include_str!("golden/hello_keeps.hex"));
+    check("shared_ids", shared_ids(), include_str!("golden/shared_ids.hex"));
 }
 
 proptest! {
@@ -33,9 +35,10 @@ proptest! {
         place in any::<prop::sample::Index>(),
         byte in any::<u8>(),
         cut in any::<prop::sample::Index>(),
-        which in 0..5_usize,
+        which in 0..6_usize,
     ) {
-        let all = [hello(), segment(request()), segment(response()), segment(end()), shared()];
+        let (request, response) = (segment(request()), segment(response()));
+        let all = [hello(), request, response, segment(end()), shared(), shared_ids()];
         let mut bytes = all[which].encode_to_vec();
         let place = place.index(bytes.len());
         bytes[place] = byte;
@@ -57,7 +60,7 @@ fn check(what: &str, batch: Batch, golden: &str) {
 
 fn frame(kind: Kind) -> Batch {
     let frames = vec![Frame { session: 300, kind: Some(kind) }];
-    Batch { hello: None, frames, shared: Vec::new() }
+    Batch { frames, ..Batch::default() }
 }
 
 fn segment(body: Body) -> Batch {
@@ -71,6 +74,7 @@ fn hello() -> Batch {
         lane: 3,
         lanes: 64,
         software: "antipode-node/0.1.0".into(),
+        ..Hello::default()
     };
     Batch { hello: Some(hello), ..Batch::default() }
 }
@@ -143,7 +147,19 @@ fn shared() -> Batch {
         Frame { session, kind }
     };
     let shared = vec![Bytes::from_static(b"to all")];
-    Batch { hello: None, frames: vec![to(1), to(2)], shared }
+    Batch { frames: vec![to(1), to(2)], shared, ..Batch::default() }
+}
+
+fn hello_keeps() -> Batch {
+    let Batch { hello: Some(hello), .. } = hello() else { unreachable!("a greeting") };
+    Batch { hello: Some(Hello { keeps_payloads: true, ..hello }), ..Batch::default() }
+}
+
+/// One payload for this batch only, one to be kept, and one that is kept already.
+fn shared_ids() -> Batch {
+    let payloads = ["here", "and to keep", ""].map(|text| Bytes::from_static(text.as_bytes()));
+    let shared_ids = vec![0, (1 << 41) + 5, (1 << 41) + 4];
+    Batch { shared: payloads.to_vec(), shared_ids, ..shared() }
 }
 
 fn header(name: &str, value: &'static str) -> Header {

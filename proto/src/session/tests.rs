@@ -1,4 +1,7 @@
-//! Tables for the single rules; the history under faults is in `tests/session_prop.rs`.
+//! Tables for the single rules; the history under faults is in `tests/session_prop`.
+
+mod attachments;
+mod states;
 
 use std::time::{Duration, Instant};
 
