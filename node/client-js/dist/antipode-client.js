@@ -2761,6 +2761,7 @@ class AntipodeWebSocket extends EventTarget {
 
   constructor(url, protocols = [], options = {}, environment = undefined) {
     super();
+    if (arguments.length === 0) throw new TypeError("a WebSocket needs a URL");
     const { maxBufferedBytes = BUFFERED_BYTES_MAX, maxMessageBytes = MESSAGE_BYTES_MAX } = options;
     this.#environment = environment ?? environmentOf(globalThis, options.WebSocket);
     this.#url = toUrl(url, this.#environment.baseUrl);

@@ -63,6 +63,8 @@ test("without a word from anybody it ends all the same", async () => {
   const { seen } = lab.connect();
   await lab.clock.advance(2000 + 10_000 + 100);
   assert.deepEqual(types(seen), ["error", "close"]);
+  lab.network.ways.clear();
+  await lab.clock.advance(1000);
   assert.equal(lab.clock.timers, 0);
 });
 

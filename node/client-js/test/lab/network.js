@@ -5,9 +5,12 @@ const OPEN = 1;
 const CLOSING = 2;
 const CLOSED = 3;
 
+/** How soon what was held is delivered after the way is back. */
+const RETRANSMIT_MS = 50;
+
 /**
- * Relays by host. `ways` says how the way to a host is: "up"; "silent": packets vanish; "down":
- * nobody listens. A socket that is open when its way falls silent hears nothing more.
+ * Relays by host. `ways` says how the way to a host is: "up"; "silent": packets vanish, and come
+ * late if it is up again; "down": nobody listens to new sockets, and open ones fall silent.
  */
 export class Network {
   sockets = [];
@@ -47,7 +50,8 @@ class FakeSocket {
   protocol = "";
   binaryType = "blob";
   bufferedAmount = 0;
-  sent = [];
+  #up;
+  #down;
 
   constructor(network, url, protocols) {
     this.network = network;
@@ -56,6 +60,8 @@ class FakeSocket {
     this.protocols = protocols;
     this.openedAt = network.clock.now();
     network.sockets.push(this);
+    this.#up = new Stream(network, this.host);
+    this.#down = new Stream(network, this.host);
     this.server = {
       url,
       protocols,
@@ -80,7 +86,6 @@ class FakeSocket {
   send(data) {
     if (this.readyState === CONNECTING) throw new DOMException("connecting", "InvalidStateError");
     if (this.readyState !== OPEN) return;
-    this.sent.push(data);
     this.#toServer(() => this.server.onmessage(data));
   }
 
@@ -122,19 +127,38 @@ class FakeSocket {
     this.network.clock.setTimeout(call, this.network.latencyMs);
   }
 
-  /** Over the way as it is when it is sent and when it arrives. */
-  #cross(call) {
-    if (this.network.way(this.host) !== "up") return;
-    this.#later(() => {
-      if (this.network.way(this.host) === "up") call();
-    });
-  }
-
   #toClient(call) {
-    this.#cross(call);
+    this.#down.push(call);
   }
 
   #toServer(call) {
-    this.#cross(call);
+    this.#up.push(call);
+  }
+}
+
+/** One direction of a TCP connection: in order, held while the way is not up. */
+class Stream {
+  #network;
+  #host;
+  #waiting = [];
+
+  constructor(network, host) {
+    this.#network = network;
+    this.#host = host;
+  }
+
+  push(call) {
+    const { clock, latencyMs } = this.#network;
+    this.#waiting.push({ call, at: clock.now() + latencyMs });
+    if (this.#waiting.length === 1) clock.setTimeout(() => this.#deliver(), latencyMs);
+  }
+
+  #deliver() {
+    const { clock } = this.#network;
+    const isUp = this.#network.way(this.#host) === "up";
+    while (isUp && this.#waiting[0]?.at <= clock.now()) this.#waiting.shift().call();
+    if (this.#waiting.length === 0) return;
+    const wait = isUp ? this.#waiting[0].at - clock.now() : RETRANSMIT_MS;
+    clock.setTimeout(() => this.#deliver(), wait);
   }
 }
