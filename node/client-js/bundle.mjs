@@ -1,5 +1,5 @@
-// Puts the modules of src/ into one file, for pages without a build step and for the nodes that serve
-// it: dist/antipode-client.js. A test says if it is out of date.
+// Puts the modules of src/ into one file, dist/antipode-client.js, for pages without a build step;
+// nodes serve it. A test says if it is out of date.
 //
 //   node bundle.mjs
 //
@@ -18,7 +18,7 @@ const source = (name) => readFileSync(new URL(`src/${name}`, import.meta.url), "
 export function bundle() {
   const modules = [];
   visit("index.js", new Set(), modules);
-  const head = "// antipode-client, MIT OR Apache-2.0. Made by bundle.mjs from node/client-js/src.\n";
+  const head = "// antipode-client, MIT OR Apache-2.0. Made by node/client-js/bundle.mjs.\n";
   const text = [head, ...modules].join("\n");
   const names = [...text.matchAll(/^(?:async )?(?:class|const|let|function) (\w+)/gm)];
   const seen = new Set();
@@ -43,7 +43,7 @@ function visit(name, visited, modules) {
     return;
   }
   const body = text.replace(IMPORT, "").replace(EXPORT, "");
-  if (/^\s*(import|export)\b/m.test(body)) throw new Error(`${name} has an import or export to spare`);
+  if (/^\s*(import|export)\b/m.test(body)) throw new Error(`${name} imports in a way of its own`);
   modules.push(body);
 }
 

@@ -54,9 +54,9 @@ export interface AntipodeWebSocketEventMap {
 
 export declare class AntipodeWebSocket extends EventTarget {
   /**
-   * @param url Where the application's socket is, as for a `WebSocket`. Its path and query go to every
-   *   relay; it is the last one that is tried itself.
-   * @param protocols The application's subprotocols. Names that begin with `antipode.` are reserved.
+   * @param url Where the application's socket is, as for a `WebSocket`. Its path and query go to
+   *   every relay; it is the last one that is tried itself.
+   * @param protocols The application's subprotocols. Names with `antipode.` in front are reserved.
    */
   constructor(url: string | URL, protocols?: string | Iterable<string>, options?: AntipodeOptions);
 

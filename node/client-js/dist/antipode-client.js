@@ -1,4 +1,4 @@
-// antipode-client, MIT OR Apache-2.0. Made by bundle.mjs from node/client-js/src.
+// antipode-client, MIT OR Apache-2.0. Made by node/client-js/bundle.mjs.
 
 // Close codes: RFC 6455 section 7.4.1, and the relay's own.
 
@@ -1388,7 +1388,7 @@ class Session {
     return this.#ended;
   }
 
-  /** Whether segments flow: not while detached, and not before the peer has said where it stands. */
+  /** Whether segments flow: not before the peer has said where it stands. */
   get isAttached() {
     return this.#link === ATTACHED;
   }
@@ -1618,8 +1618,7 @@ class Conversation {
   /** The page goes: a goodbye as from a browser's own socket, and not a word to the application. */
   leave() {
     this.#isOver = true;
-    this.#outbox.end({ kind: "end", cause: CLIENT_CLOSED, close_code: CLOSE_GOING_AWAY, reason: "" });
-    this.#pump();
+    this.close(CLOSE_GOING_AWAY, "");
     if (!this.#session.isEndQueued) this.#session.reset(CLIENT_CLOSED, "the page is gone");
     this.#pump();
     this.#finish();
@@ -2422,7 +2421,8 @@ class Connection {
   #connect() {
     if (this.#isAborted) return;
     const dial = (url, attempt) => this.#dial(url, attempt);
-    this.#race = new Race(this.#environment, dial, this.#candidates.urls(), FIRST_RACE, (winner) => {
+    const urls = this.#candidates.urls();
+    this.#race = new Race(this.#environment, dial, urls, FIRST_RACE, (winner) => {
       if (winner === undefined) this.#handleNone();
       else this.#begin(winner);
     });

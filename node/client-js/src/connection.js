@@ -80,7 +80,8 @@ export class Connection {
   #connect() {
     if (this.#isAborted) return;
     const dial = (url, attempt) => this.#dial(url, attempt);
-    this.#race = new Race(this.#environment, dial, this.#candidates.urls(), FIRST_RACE, (winner) => {
+    const urls = this.#candidates.urls();
+    this.#race = new Race(this.#environment, dial, urls, FIRST_RACE, (winner) => {
       if (winner === undefined) this.#handleNone();
       else this.#begin(winner);
     });

@@ -118,8 +118,7 @@ export class Conversation {
   /** The page goes: a goodbye as from a browser's own socket, and not a word to the application. */
   leave() {
     this.#isOver = true;
-    this.#outbox.end({ kind: "end", cause: CLIENT_CLOSED, close_code: CLOSE_GOING_AWAY, reason: "" });
-    this.#pump();
+    this.close(CLOSE_GOING_AWAY, "");
     if (!this.#session.isEndQueued) this.#session.reset(CLIENT_CLOSED, "the page is gone");
     this.#pump();
     this.#finish();

@@ -198,7 +198,7 @@ export class Session {
     return this.#ended;
   }
 
-  /** Whether segments flow: not while detached, and not before the peer has said where it stands. */
+  /** Whether segments flow: not before the peer has said where it stands. */
   get isAttached() {
     return this.#link === ATTACHED;
   }

@@ -63,7 +63,7 @@ test("a gateway that can't help: the last good answer, or the URL itself", async
     async () => ({ ok: true, text: async () => "not JSON" }),
     async () => ({ ok: true, text: async () => '{"candidates": "none"}' }),
     async () => ({ ok: true, text: async () => '{"candidates": [null, {"urls": [7]}]}' }),
-    async () => ({ ok: true, text: async () => `{"candidates": [], "x": "${"x".repeat(70_000)}"}` }),
+    async () => ({ ok: true, text: async () => `${(await answerOf("c").text())}`.padEnd(70_000) }),
   ];
   for (const reply of refusals) {
     const gateway = makeGateway();

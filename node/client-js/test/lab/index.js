@@ -51,4 +51,7 @@ export function makeLab({ place = {}, latencyMs = 10, hosts = ["a", "b", "c"] } 
 }
 
 export const types = (seen) => seen.map(({ type }) => type);
-export const texts = (seen) => seen.filter(({ type }) => type === "message").map(({ data }) => data);
+
+export function texts(seen) {
+  return seen.filter(({ type }) => type === "message").map(({ data }) => data);
+}

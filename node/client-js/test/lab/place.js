@@ -3,50 +3,52 @@
 /** Timers in virtual milliseconds. */
 export class Clock {
   #now = 0;
+  /** Sorted, the next one last. */
   #timers = [];
-  #count = 0;
+  /** How many turns promises get after each timer. */
+  turns = 10;
 
   now = () => this.#now;
 
   setTimeout = (call, ms) => {
-    const timer = { call, at: this.#now + ms, order: (this.#count += 1) };
-    this.#timers.push(timer);
+    const timer = { call, at: this.#now + ms };
+    let [low, high] = [0, this.#timers.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#timers[middle].at > timer.at) low = middle + 1;
+      else high = middle;
+    }
+    this.#timers.splice(low, 0, timer);
     return timer;
   };
 
   clearTimeout = (timer) => {
-    this.#timers = this.#timers.filter((other) => other !== timer);
+    const at = this.#timers.indexOf(timer);
+    if (at >= 0) this.#timers.splice(at, 1);
   };
 
   get timers() {
     return this.#timers.length;
   }
 
-  /** Runs what is due within `ms`, in order; promises get their turn after each. */
+  /** Runs what is due within `ms`, in order. */
   async advance(ms) {
     const end = this.#now + ms;
     for (;;) {
-      await settle();
-      this.#timers.sort((one, other) => one.at - other.at || one.order - other.order);
-      const [next] = this.#timers;
+      for (let turn = 0; turn < this.turns; turn += 1) await Promise.resolve();
+      const next = this.#timers.at(-1);
       if (next === undefined || next.at > end) break;
-      this.#timers.shift();
+      this.#timers.pop();
       this.#now = next.at;
       next.call();
     }
     this.#now = end;
-    await settle();
   }
 
   /** Time that passes without anybody running: a machine that sleeps. */
   sleep(ms) {
     this.#now += ms;
   }
-}
-
-/** Lets promises that are ready run on. */
-export async function settle() {
-  for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
 }
 
 /** Random numbers from a seed (mulberry32). */
