@@ -33,6 +33,9 @@ use crate::service::LaneService;
 /// Lanes accepted and not yet served.
 const LANES_WAITING_MAX: usize = 256;
 
+/// How often a node whose process is said to be gone is listened for.
+const GONE_INTERVAL: Duration = Duration::from_millis(250);
+
 /// A core keeps a session this much longer than its node does: a node that comes back in time must
 /// find it, or it would tell the core a request for the second time.
 pub(crate) const CORE_PATIENCE: Duration = Duration::from_secs(30);
@@ -107,6 +110,15 @@ impl TrunkServer {
         self.register.retain(|member_id| stay.contains(member_id));
     }
 
+    /// Somebody who would know, the gateway, says that the process of one of a node's runs is gone.
+    ///
+    /// If its trunk has been silent for 2 s, or becomes so, its sessions end with
+    /// [`Cause::ClientLost`](antipode_proto::trunk::v1::Cause::ClientLost), without waiting for the
+    /// node to come back. Nothing follows if it is heard again before that.
+    pub fn handle_process_gone(&self, member_id: &str, run: &[u8]) {
+        self.register.handle_process_gone(member_id, run, clock::now());
+    }
+
     /// Every trunk that has sessions or lanes.
     #[must_use]
     pub fn states(&self) -> Vec<TrunkState> {
@@ -152,9 +164,12 @@ fn serve(service: LaneService, waiting: mpsc::Receiver<AcceptedLane>, shutdown: 
 fn sweep(register: Arc<Register>, shutdown: &Shutdown) {
     shutdown.spawn_service(async move {
         let mut tick = interval(SWEEP_INTERVAL);
+        let mut look = interval(GONE_INTERVAL);
         loop {
-            tick.tick().await;
-            register.handle_timeout(clock::now());
+            tokio::select! {
+                _ = tick.tick() => register.handle_timeout(clock::now()),
+                _ = look.tick() => register.end_gone(clock::now()),
+            }
         }
     });
 }

@@ -3,9 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use antipode_runtime::clock;
 use quinn::crypto::rustls::NoInitialCipherSuite;
 use tokio::io::{AsyncRead, AsyncWrite, Join, ReadBuf, join};
 use tokio::net::TcpStream;
@@ -13,6 +15,7 @@ use tokio::time::timeout;
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
+use crate::heard::{Heard, Sample};
 use crate::peer::NodeIdentity;
 
 /// Time a carrier may take to open a lane, once it is there itself.
@@ -30,7 +33,10 @@ pub enum StartError {
 }
 
 /// The bytes of one lane.
-pub(crate) type LaneIo = Either<Join<quinn::RecvStream, quinn::SendStream>, TcpStream>;
+type LaneIo = Either<Join<quinn::RecvStream, quinn::SendStream>, TcpStream>;
+
+/// QUIC's application error for a carrier whose lanes a newer one has taken.
+const REPLACED: u32 = 4;
 
 /// The way to one core, from the node's end.
 #[derive(Clone, Debug)]
@@ -38,22 +44,30 @@ pub(crate) enum Carrier {
     /// Lanes are bidirectional streams of one QUIC connection.
     Quic(quinn::Connection),
     /// Each lane is a TCP connection of its own, so that each has a congestion window of its own.
-    Tcp(SocketAddr),
+    Tcp(SocketAddr, Arc<Heard>),
 }
 
 impl Carrier {
+    /// TCP lanes to `address`. Whether it can be reached, the first one shows.
+    pub(crate) fn tcp(address: SocketAddr, now: Instant) -> Self {
+        Self::Tcp(address, Arc::new(Heard::new(now)))
+    }
+
     /// Opens one lane.
-    pub(crate) async fn open(&self) -> io::Result<LaneIo> {
+    pub(crate) async fn open(&self) -> io::Result<Lane<()>> {
         let open = async {
             match self {
                 Self::Quic(connection) => {
                     let (send, receive) = connection.open_bi().await?;
-                    Ok(Either::Left(join(receive, send)))
+                    // Its own counters say when it was heard.
+                    let heard = Arc::new(Heard::new(clock::now()));
+                    Ok(Lane { io: Either::Left(join(receive, send)), heard, peer: () })
                 }
-                Self::Tcp(address) => {
+                Self::Tcp(address, heard) => {
                     let stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
-                    Ok(Either::Right(stream))
+                    let heard = Arc::clone(heard);
+                    Ok(Lane { io: Either::Right(stream), heard, peer: () })
                 }
             }
         };
@@ -64,7 +78,32 @@ impl Carrier {
     pub(crate) fn close_reason(&self) -> Option<String> {
         match self {
             Self::Quic(connection) => connection.close_reason().map(|reason| reason.to_string()),
-            Self::Tcp(_) => None,
+            Self::Tcp(..) => None,
+        }
+    }
+
+    /// A newer carrier has the lanes.
+    pub(crate) fn close(&self) {
+        match self {
+            Self::Quic(connection) => connection.close(REPLACED.into(), b"replaced"),
+            // Its lanes end with their sockets.
+            Self::Tcp(..) => {}
+        }
+    }
+
+    /// What says whether the core is heard.
+    pub(crate) fn sample(&self) -> Sample {
+        match self {
+            Self::Quic(connection) => {
+                let stats = connection.stats();
+                let sent = stats.frame_tx;
+                Sample {
+                    received: stats.udp_rx.datagrams,
+                    asked: sent.ping + sent.stream + sent.max_data + sent.max_stream_data,
+                    answered: stats.frame_rx.acks,
+                }
+            }
+            Self::Tcp(_, heard) => Sample { received: heard.count(), asked: 0, answered: 0 },
         }
     }
 
@@ -72,7 +111,7 @@ impl Carrier {
     pub(crate) fn rtt(&self) -> Option<Duration> {
         match self {
             Self::Quic(connection) => Some(connection.rtt()),
-            Self::Tcp(_) => None,
+            Self::Tcp(..) => None,
         }
     }
 
@@ -84,37 +123,70 @@ impl Carrier {
                 let ppm = path.lost_packets.saturating_mul(1_000_000) / path.sent_packets.max(1);
                 u32::try_from(ppm).unwrap_or(u32::MAX)
             }
-            Self::Tcp(_) => 0,
+            Self::Tcp(..) => 0,
         }
     }
 }
 
-/// A lane that a node opened, with the node that stands behind it.
+/// A lane's bytes, who hears of them, and who is at the other end.
 #[derive(Debug)]
-pub(crate) struct AcceptedLane {
-    pub(crate) io: LaneIo,
-    pub(crate) node: NodeIdentity,
+pub(crate) struct Lane<P> {
+    io: LaneIo,
+    heard: Arc<Heard>,
+    peer: P,
 }
 
-impl Connected for AcceptedLane {
-    type ConnectInfo = NodeIdentity;
+/// The far end of a lane that a node opened.
+#[derive(Clone, Debug)]
+pub(crate) struct LanePeer {
+    /// The node that stands behind it.
+    pub(crate) node: NodeIdentity,
+    /// When something last came over its carrier.
+    pub(crate) heard: Arc<Heard>,
+}
 
-    fn connect_info(&self) -> NodeIdentity {
-        self.node.clone()
+/// A lane that a node opened.
+pub(crate) type AcceptedLane = Lane<LanePeer>;
+
+impl AcceptedLane {
+    pub(crate) fn quic(
+        (send, receive): (quinn::SendStream, quinn::RecvStream),
+        peer: LanePeer,
+    ) -> Self {
+        Self { io: Either::Left(join(receive, send)), heard: Arc::clone(&peer.heard), peer }
+    }
+
+    pub(crate) fn tcp(stream: TcpStream, node: NodeIdentity, now: Instant) -> Self {
+        let heard = Arc::new(Heard::new(now));
+        let peer = LanePeer { node, heard: Arc::clone(&heard) };
+        Self { io: Either::Right(stream), heard, peer }
     }
 }
 
-impl AsyncRead for AcceptedLane {
+impl Connected for AcceptedLane {
+    type ConnectInfo = LanePeer;
+
+    fn connect_info(&self) -> LanePeer {
+        self.peer.clone()
+    }
+}
+
+impl<P: Unpin> AsyncRead for Lane<P> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(task, buffer)
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.io).poll_read(task, buffer);
+        if buffer.filled().len() > before {
+            self.heard.note(clock::now());
+        }
+        outcome
     }
 }
 
-impl AsyncWrite for AcceptedLane {
+impl<P: Unpin> AsyncWrite for Lane<P> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,

@@ -1,5 +1,8 @@
 //! The node's end: a trunk to each core, kept up for as long as the core is on the roster.
 
+mod dialler;
+mod lanes;
+mod redial;
 mod trunk;
 
 use std::collections::BTreeMap;
@@ -24,7 +27,8 @@ use crate::metrics::Metrics;
 use crate::peer::{Incoming, TrunkState};
 use crate::port::SessionPort;
 use crate::sessions::Sessions;
-use trunk::Trunk;
+use dialler::OnDial;
+use trunk::{Means, Trunk};
 
 /// Settings of a node's end.
 #[derive(Clone, Debug)]
@@ -75,13 +79,19 @@ pub struct Trunks {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     config: Option<TrunksConfig>,
     endpoint: Option<Endpoint>,
     shutdown: Shutdown,
     metrics: Metrics,
+    on_dial: OnDial,
     trunks: Mutex<BTreeMap<String, Trunk>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trunks").field("trunks", &self.trunks).finish_non_exhaustive()
+    }
 }
 
 impl Trunks {
@@ -116,30 +126,20 @@ impl Trunks {
     /// Names the cores to have a trunk with. The sessions of one that is missing end; one that
     /// moved is dialled at its new place and its sessions go on.
     pub fn set_cores(&self, cores: Vec<CoreTarget>) {
-        let Some(config) = &self.inner.config else { return };
+        let Inner { config, endpoint, shutdown, metrics, on_dial, .. } = &*self.inner;
+        let Some(config) = config else { return };
+        let means = Means { config, endpoint, on_dial, shutdown };
         let mut trunks = self.inner.trunks.lock();
         let mut older = std::mem::take(&mut *trunks);
         for target in cores {
             let kept = older.remove(&target.member_id);
             let trunk = match kept {
                 Some(trunk) if trunk.target() == Some(&target) => trunk,
-                Some(trunk) => {
-                    trunk.moved(target.clone(), config, &self.inner.endpoint, &self.inner.shutdown)
-                }
+                Some(trunk) => trunk.moved(target.clone(), &means),
                 None => {
-                    let sessions = Sessions::new(
-                        config.lanes,
-                        config.session,
-                        None,
-                        self.inner.metrics.clone(),
-                    );
-                    Trunk::dial(
-                        target.clone(),
-                        sessions,
-                        config,
-                        &self.inner.endpoint,
-                        &self.inner.shutdown,
-                    )
+                    let (lanes, metrics) = (config.lanes, metrics.clone());
+                    let sessions = Sessions::new(lanes, config.session, None, metrics);
+                    Trunk::dial(target.clone(), sessions, &means)
                 }
             };
             trunks.insert(target.member_id, trunk);
@@ -150,7 +150,15 @@ impl Trunks {
         });
     }
 
-    /// Opens a session at the core that has the fewest through this node.
+    /// Names whom to tell, with the core's address in the tunnel, that a core is about to be dialled.
+    ///
+    /// A core may have lost its keys with a restart, or may have heard of us only now; WireGuard's
+    /// own timers would wait for seconds. The first one that is named stays.
+    pub fn on_dial(&self, told: impl Fn(Ipv6Addr) + Send + Sync + 'static) {
+        let _ = self.inner.on_dial.set(Box::new(told));
+    }
+
+    /// Opens a session at the core that has the fewest through this node, of those that are heard.
     ///
     /// # Errors
     ///
@@ -161,16 +169,34 @@ impl Trunks {
             if trunks.is_empty() {
                 return Err(OpenError::NoCore);
             }
-            let up = trunks.values().filter(|trunk| trunk.sessions.lanes_up() > 0);
-            up.min_by_key(|trunk| trunk.sessions.len()).map(|trunk| Arc::clone(&trunk.sessions))
+            let up = trunks.values().filter(|trunk| trunk.is_up());
+            up.min_by_key(|trunk| (trunk.is_silent(), trunk.sessions.len()))
+                .map(|trunk| Arc::clone(&trunk.sessions))
         };
         sessions.and_then(|sessions| sessions.open(head)).ok_or(OpenError::TrunkDown)
+    }
+
+    /// Opens a session at one core and no other: one that goes on with what this core holds.
+    ///
+    /// # Errors
+    ///
+    /// There is no such core, or its trunk is not up right now.
+    pub fn open_at(&self, core: &str, head: RequestHead) -> Result<SessionPort, OpenError> {
+        let sessions = self.inner.trunks.lock().get(core).map(|trunk| Arc::clone(&trunk.sessions));
+        let sessions = sessions.ok_or(OpenError::NoCore)?;
+        sessions.open(head).ok_or(OpenError::TrunkDown)
     }
 
     /// Whether a session could be opened now.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.inner.trunks.lock().values().any(|trunk| trunk.sessions.lanes_up() > 0)
+        self.inner.trunks.lock().values().any(Trunk::is_up)
+    }
+
+    /// Whether a session could be opened now at this core, by its member id.
+    #[must_use]
+    pub fn is_up_to(&self, core: &str) -> bool {
+        self.inner.trunks.lock().get(core).is_some_and(Trunk::is_up)
     }
 
     /// Every trunk, by core.
@@ -186,8 +212,8 @@ impl Trunks {
         shutdown: Shutdown,
         metrics: Metrics,
     ) -> Self {
-        let trunks = Mutex::default();
-        Self { inner: Arc::new(Inner { config, endpoint, shutdown, metrics, trunks }) }
+        let (on_dial, trunks) = (OnDial::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { config, endpoint, shutdown, metrics, on_dial, trunks }) }
     }
 
     fn sweep(&self) {
@@ -197,9 +223,13 @@ impl Trunks {
             loop {
                 tick.tick().await;
                 let Some(inner) = inner.upgrade() else { return };
-                let sessions: Vec<_> =
-                    inner.trunks.lock().values().map(|trunk| Arc::clone(&trunk.sessions)).collect();
                 let now = clock::now();
+                let trunks = inner.trunks.lock();
+                let silence = trunks.values().map(|trunk| trunk.silence(now)).max();
+                inner.metrics.silence.set(silence.unwrap_or_default().as_secs_f64());
+                let sessions: Vec<_> =
+                    trunks.values().map(|trunk| Arc::clone(&trunk.sessions)).collect();
+                drop(trunks);
                 sessions.iter().for_each(|sessions| sessions.handle_timeout(now));
             }
         });

@@ -24,6 +24,7 @@ pub mod carrier;
 mod cell;
 pub mod dial;
 pub mod handover;
+mod heard;
 mod invitation;
 mod lane;
 pub mod metrics;

@@ -47,6 +47,8 @@ pub struct TrunkState {
     pub lanes_up: u32,
     /// Sessions held at this end.
     pub sessions: usize,
+    /// Since anything came from the other end, or since something was not answered.
+    pub silence: Duration,
     /// Round trip as the carrier measures it.
     pub rtt: Option<Duration>,
     /// Lost packets in a million.

@@ -4,22 +4,24 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use antipode_runtime::clock;
 use antipode_runtime::member::tls::member_id_of;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_tunnel::transport_config;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, TokioRuntime};
 use rustls::pki_types::CertificateDer;
-use tokio::io::join;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio_util::either::Either;
+use tokio::time::interval;
 use tracing::{debug, info, warn};
 
 use super::{AcceptConfig, Register};
-use crate::carrier::AcceptedLane;
 pub use crate::carrier::StartError;
+use crate::carrier::{AcceptedLane, LanePeer};
+use crate::heard::Heard;
 use crate::peer::NodeIdentity;
 
 type Roster = watch::Receiver<BTreeMap<Ipv6Addr, NodeIdentity>>;
@@ -28,6 +30,10 @@ type Roster = watch::Receiver<BTreeMap<Ipv6Addr, NodeIdentity>>;
 const NOT_ON_ROSTER: u32 = 1;
 /// QUIC's application error for a core that has drained and stops.
 const STOPS: u32 = 2;
+
+/// How often a QUIC connection is asked whether something came: what keeps it alive shows nowhere
+/// else.
+const HEARING_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A place where lanes are accepted.
 #[derive(Debug)]
@@ -103,9 +109,19 @@ async fn serve_quic(
         return connection.close(NOT_ON_ROSTER.into(), b"not on the roster");
     };
     info!(node = %node.name, peer = %address, "node connected");
+    let heard = Arc::new(Heard::new(clock::now()));
+    let mut look = interval(HEARING_INTERVAL);
+    let mut received = 0;
     loop {
         let stream = tokio::select! {
             stream = connection.accept_bi() => stream,
+            _ = look.tick() => {
+                let now_received = connection.stats().udp_rx.datagrams;
+                if std::mem::replace(&mut received, now_received) != now_received {
+                    heard.note(clock::now());
+                }
+                continue;
+            }
             changed = roster.changed() => {
                 if changed.is_err() || on_roster(&roster, address).as_ref() != Some(&node) {
                     connection.close(NOT_ON_ROSTER.into(), b"taken off the roster");
@@ -114,12 +130,12 @@ async fn serve_quic(
                 continue;
             }
         };
-        let Ok((send, receive)) = stream else {
+        let Ok(stream) = stream else {
             let reason = connection.close_reason().map(|reason| reason.to_string());
             return info!(node = %node.name, reason, "node disconnected");
         };
-        let lane = AcceptedLane { io: Either::Left(join(receive, send)), node: node.clone() };
-        if lanes.send(lane).await.is_err() {
+        let peer = LanePeer { node: node.clone(), heard: Arc::clone(&heard) };
+        if lanes.send(AcceptedLane::quic(stream, peer)).await.is_err() {
             return;
         }
     }
@@ -132,7 +148,7 @@ async fn serve_tcp(listener: TcpListener, roster: Roster, lanes: mpsc::Sender<Ac
             Err(error) => {
                 // Out of descriptors, mostly: trying again at once would only spin.
                 warn!(%error, "cannot accept a lane");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
@@ -144,7 +160,7 @@ async fn serve_tcp(listener: TcpListener, roster: Roster, lanes: mpsc::Sender<Ac
             debug!(%error, "lane left before it began");
             continue;
         }
-        if lanes.send(AcceptedLane { io: Either::Right(stream), node }).await.is_err() {
+        if lanes.send(AcceptedLane::tcp(stream, node, clock::now())).await.is_err() {
             return;
         }
     }

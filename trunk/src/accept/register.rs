@@ -6,18 +6,22 @@ use std::time::{Duration, Instant};
 
 use antipode_proto::session::Config;
 use antipode_proto::trunk::v1::{Cause, Hello};
+use antipode_runtime::clock;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tracing::info;
 
+use crate::carrier::LanePeer;
 use crate::metrics::Metrics;
 use crate::peer::{Incoming, NodeIdentity, TrunkState};
 use crate::sessions::{Admission, Pause, SessionLimit, Sessions};
 
+mod gone;
 mod handover;
 
+use gone::Life;
 pub use handover::{AdoptError, BadTrunk};
 
 /// How long a stopping core waits for its sessions' ends to be taken by their lanes.
@@ -44,6 +48,7 @@ struct Trunk {
     run: Vec<u8>,
     lanes: u32,
     sessions: Arc<Sessions>,
+    life: Life,
 }
 
 impl Register {
@@ -59,26 +64,30 @@ impl Register {
         Arc::new(Self { config, limit, incoming, metrics, trunks, pause, endpoints })
     }
 
-    /// The trunk that a lane belongs to, made if it is the first lane of the node's run. The
-    /// sessions of an older run end: the process that held their clients is gone.
+    /// The trunk that a lane belongs to, made if it is the first lane of the node's run, and the run
+    /// to tell the node if it is not this process's. The sessions of an older run end: the process
+    /// that held their clients is gone.
     pub(crate) fn trunk(
         &self,
-        node: &NodeIdentity,
+        peer: &LanePeer,
         hello: &Hello,
-    ) -> Result<Arc<Sessions>, Status> {
+    ) -> Result<(Arc<Sessions>, Option<[u8; 16]>), Status> {
+        let LanePeer { node, heard } = peer;
         let mut trunks = self.trunks.lock();
         if self.pause.is_halted() {
             return Err(Status::unavailable("a new process takes over: come back"));
         }
-        if let Some(trunk) = trunks.get(&node.member_id) {
+        if let Some(trunk) = trunks.get_mut(&node.member_id) {
             if trunk.run == hello.run && trunk.lanes == hello.lanes {
-                return Ok(Arc::clone(&trunk.sessions));
+                trunk.life.carried_by(heard);
+                return Ok((Arc::clone(&trunk.sessions), trunk.life.told_run));
             }
             if trunk.run == hello.run {
                 return Err(Status::invalid_argument("a run keeps its number of lanes"));
             }
         }
-        let trunk = self.begin(node.clone(), hello.run.to_vec(), hello.lanes);
+        let mut trunk = self.begin(node.clone(), hello.run.to_vec(), hello.lanes);
+        trunk.life.carried_by(heard);
         let (sessions, lanes) = (Arc::clone(&trunk.sessions), trunk.lanes);
         let older = trunks.insert(node.member_id.clone(), trunk);
         drop(trunks);
@@ -86,7 +95,7 @@ impl Register {
         if let Some(older) = older {
             older.end(Cause::ClientLost, "the node was restarted");
         }
-        Ok(sessions)
+        Ok((sessions, None))
     }
 
     /// A trunk without sessions.
@@ -99,7 +108,7 @@ impl Register {
         };
         let (config, metrics) = (self.config, self.metrics.clone());
         let sessions = Sessions::new(lanes, config, Some(admission), metrics);
-        Trunk { run, lanes, sessions }
+        Trunk { run, lanes, sessions, life: Life::default() }
     }
 
     /// Cuts off every node that `stays` does not name.
@@ -112,25 +121,33 @@ impl Register {
     }
 
     pub(crate) fn handle_timeout(&self, now: Instant) {
+        let longest = |trunks: &mut BTreeMap<String, Trunk>| {
+            let in_use = trunks.values_mut().filter(|trunk| trunk.sessions.is_in_use());
+            in_use.map(|trunk| trunk.silence(now)).max().unwrap_or_default()
+        };
+        self.metrics.silence.set(longest(&mut self.trunks.lock()).as_secs_f64());
         let all = self.all();
         all.iter().for_each(|(_, sessions)| sessions.handle_timeout(now));
         drop(all);
         // A lane that has greeted and is not up yet holds the trunk too: were it dropped here, that
         // lane's sessions would be on no register.
         self.trunks.lock().retain(|_, trunk| {
-            Arc::strong_count(&trunk.sessions) > 1 || trunk.sessions.is_in_use()
+            let is_held = Arc::strong_count(&trunk.sessions) > 1;
+            is_held || trunk.sessions.is_in_use() || trunk.life.told_run.is_some()
         });
     }
 
     pub(crate) fn states(&self) -> Vec<TrunkState> {
-        let state = |(member_id, sessions): (String, Arc<Sessions>)| TrunkState {
-            member_id,
-            lanes_up: sessions.lanes_up(),
-            sessions: sessions.len(),
+        let now = clock::now();
+        let state = |(member_id, trunk): (&String, &mut Trunk)| TrunkState {
+            member_id: member_id.clone(),
+            lanes_up: trunk.sessions.lanes_up(),
+            sessions: trunk.sessions.len(),
+            silence: trunk.silence(now),
             rtt: None,
             loss_ppm: 0,
         };
-        self.all().into_iter().map(state).collect()
+        self.trunks.lock().iter_mut().map(state).collect()
     }
 
     pub(crate) fn sessions_count(&self) -> usize {
@@ -157,6 +174,10 @@ impl Register {
 }
 
 impl Trunk {
+    fn silence(&mut self, now: Instant) -> Duration {
+        self.life.heard().map_or(Duration::ZERO, |heard| now.saturating_duration_since(heard))
+    }
+
     fn end(&self, cause: Cause, detail: &str) {
         self.sessions.end_all(cause, detail);
         self.sessions.revoke_lanes();

@@ -1,5 +1,6 @@
 //! A core and a node on loopback, with certificates of an authority made for the test.
 #![allow(clippy::unwrap_used, reason = "a test stops where its world cannot be made")]
+#![allow(dead_code, reason = "each test binary uses its share of this module")]
 
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 /// What a core takes.
@@ -61,11 +62,24 @@ pub(crate) struct Core {
     pub(crate) accepted: mpsc::Receiver<Incoming>,
     pub(crate) quic: SocketAddr,
     pub(crate) tcp: SocketAddr,
-    _shutdown: Shutdown,
+    pub(crate) shutdown: Shutdown,
+    /// Of the tunnel that it is in, if it is in one.
+    pub(crate) tunnel: Option<Shutdown>,
 }
 
 impl Core {
     pub(crate) async fn start(world: &World, run: [u8; 16]) -> Self {
+        let (socket, quic) = udp();
+        Self::start_on(world, run, socket, quic).await
+    }
+
+    /// On a socket of the test's own choice.
+    pub(crate) async fn start_on(
+        world: &World,
+        run: [u8; 16],
+        socket: Arc<dyn AsyncUdpSocket>,
+        quic: SocketAddr,
+    ) -> Self {
         let (chain, key) = world.member("core-1");
         let verifier = WebPkiClientVerifier::builder(Arc::clone(&world.roots)).build().unwrap();
         let mut tls = ServerConfig::builder()
@@ -81,14 +95,19 @@ impl Core {
             run,
             software: "test".into(),
         };
-        let (socket, quic) = udp();
         let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
         let tcp = listener.local_addr().unwrap();
         let listen = vec![Listen::Quic(socket), Listen::Tcp(listener)];
         let shutdown = Shutdown::default();
         let (server, accepted) =
             TrunkServer::start(config, listen, &shutdown, Metrics::default()).unwrap();
-        Self { server, accepted, quic, tcp, _shutdown: shutdown }
+        Self { server, accepted, quic, tcp, shutdown, tunnel: None }
+    }
+
+    /// Everything of it ends, here and now.
+    pub(crate) fn stop(&self) {
+        self.shutdown.stop_now();
+        self.tunnel.iter().for_each(Shutdown::stop_now);
     }
 
     /// On loopback every node has the same address: the last one named counts.
@@ -120,11 +139,16 @@ impl Core {
 
 pub(crate) struct Node {
     pub(crate) trunks: Trunks,
+    pub(crate) metrics: Metrics,
     _shutdown: Shutdown,
 }
 
 impl Node {
     pub(crate) fn start(world: &World, run: [u8; 16]) -> Self {
+        Self::start_on(world, run, udp().0)
+    }
+
+    pub(crate) fn start_on(world: &World, run: [u8; 16], socket: Arc<dyn AsyncUdpSocket>) -> Self {
         let (chain, key) = world.member("node-1");
         let mut tls = ClientConfig::builder()
             .with_root_certificates(Arc::clone(&world.roots))
@@ -140,8 +164,9 @@ impl Node {
             software: "test".into(),
         };
         let shutdown = Shutdown::default();
-        let trunks = Trunks::start(config, Some(udp().0), &shutdown, Metrics::default()).unwrap();
-        Self { trunks, _shutdown: shutdown }
+        let metrics = Metrics::default();
+        let trunks = Trunks::start(config, Some(socket), &shutdown, metrics.clone()).unwrap();
+        Self { trunks, metrics, _shutdown: shutdown }
     }
 
     pub(crate) fn dial(&self, core: CoreTarget) {
@@ -166,11 +191,19 @@ impl Node {
     }
 }
 
-/// A TCP relay whose connections can all be cut at once.
+/// A TCP relay whose connections can be cut, or fall silent.
 pub(crate) struct Cutter {
     pub(crate) address: SocketAddr,
     target: Arc<watch::Sender<SocketAddr>>,
+    orders: mpsc::UnboundedSender<Order>,
     _task: JoinSet<()>,
+}
+
+/// What a [`Cutter`] does to connections that it has.
+enum Order {
+    CutOne,
+    /// They stay open, and nothing crosses any more.
+    StallAll,
 }
 
 impl Cutter {
@@ -178,9 +211,18 @@ impl Cutter {
         let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (target, at) = watch::channel(target);
+        let (orders, given) = mpsc::unbounded_channel();
         let mut task = JoinSet::new();
-        task.spawn(relay(listener, at));
-        Self { address, target: Arc::new(target), _task: task }
+        task.spawn(relay(listener, at, given));
+        Self { address, target: Arc::new(target), orders, _task: task }
+    }
+
+    pub(crate) fn cut_one(&self) {
+        self.orders.send(Order::CutOne).unwrap();
+    }
+
+    pub(crate) fn stall_all(&self) {
+        self.orders.send(Order::StallAll).unwrap();
     }
 
     pub(crate) fn cut(&self) {
@@ -192,18 +234,38 @@ impl Cutter {
     }
 }
 
-async fn relay(listener: TcpListener, mut at: watch::Receiver<SocketAddr>) {
+async fn relay(
+    listener: TcpListener,
+    mut at: watch::Receiver<SocketAddr>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+) {
     let mut streams = JoinSet::new();
+    let mut handles: Vec<AbortHandle> = Vec::new();
+    let (mut stall, mut stalled) = watch::channel(());
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let (mut near, _) = accepted.unwrap();
                 let target = *at.borrow();
-                streams.spawn(async move {
+                let mut stalled = stalled.clone();
+                handles.push(streams.spawn(async move {
                     let Ok(mut far) = TcpStream::connect(target).await else { return };
-                    let _ = copy_bidirectional(&mut near, &mut far).await;
-                });
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        _ = stalled.changed() => std::future::pending().await,
+                    }
+                }));
             }
+            Some(order) = orders.recv() => match order {
+                Order::CutOne => {
+                    handles.retain(|handle| !handle.is_finished());
+                    if let Some(handle) = handles.pop() { handle.abort() }
+                }
+                Order::StallAll => {
+                    stall.send_replace(());
+                    (stall, stalled) = watch::channel(());
+                }
+            },
             changed = at.changed() => {
                 if changed.is_err() { return; }
                 streams.shutdown().await;

@@ -1,0 +1,239 @@
+//! The task that keeps a trunk up: it looks at the carrier, dials as [`Redial`] says, and gives the
+//! lanes to the first attempt that is up.
+
+use std::future::pending;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use antipode_proto::registry::v1::Carrier as CarrierKind;
+use antipode_runtime::clock;
+use antipode_runtime::member::names::member_name;
+use parking_lot::Mutex;
+use quinn::Endpoint;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use tracing::{debug, info, warn};
+
+use super::CoreTarget;
+use super::lanes::{Carried, LaneDialler};
+use super::redial::{Failure, Lost, Output, Redial};
+use crate::carrier::Carrier;
+use crate::heard::Pulse;
+
+/// Time for one attempt: five round trips of a bad path.
+pub(super) const DIAL_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often the carrier is asked whether the core is heard.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Silence after which another carrier is dialled. QUIC asks after 500 ms of silence, so that an
+/// answer is there in time even if one of the two is lost.
+const SILENCE_MAX: Duration = Duration::from_millis(1500);
+
+/// Told which core's address is about to be dialled.
+pub(super) type OnDial = Arc<OnceLock<Box<dyn Fn(Ipv6Addr) + Send + Sync>>>;
+
+/// What others see of a trunk's carrier.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) carrier: Option<Carrier>,
+    /// When the core was last heard.
+    pub(super) heard: Instant,
+    /// Nothing is heard for so long that others should be asked.
+    pub(super) is_silent: bool,
+}
+
+/// What the dialling task needs.
+pub(super) struct Dialler {
+    pub(super) target: CoreTarget,
+    pub(super) lanes: Arc<LaneDialler>,
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) on_dial: OnDial,
+    pub(super) view: Arc<Mutex<View>>,
+}
+
+/// What the dialling task has.
+struct Standing {
+    redial: Redial,
+    carried: Option<Carried>,
+    pulse: Pulse,
+    attempts: JoinSet<io::Result<Carrier>>,
+    /// Carriers whose lanes a newer one takes.
+    retiring: JoinSet<()>,
+    /// That there is no trunk is said once a change, not once a try.
+    told: bool,
+    /// There has been a carrier.
+    was_up: bool,
+}
+
+impl Dialler {
+    /// Runs for as long as the core is on the roster.
+    pub(super) async fn keep_up(self) {
+        let dialler = Arc::new(self);
+        let now = clock::now();
+        let mut standing = Standing {
+            redial: Redial::new(now),
+            carried: None,
+            pulse: Pulse::new(now),
+            attempts: JoinSet::new(),
+            retiring: JoinSet::new(),
+            told: false,
+            was_up: false,
+        };
+        let mut look = interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            standing.redial.handle_timeout(clock::now());
+            while let Some(output) = standing.redial.poll_output() {
+                match output {
+                    Output::Attempt => dialler.attempt(&mut standing),
+                    Output::CallOff => standing.attempts.shutdown().await,
+                }
+            }
+            let due = standing.redial.poll_timeout();
+            tokio::select! {
+                () = until(due) => {}
+                _ = look.tick() => dialler.look(&mut standing),
+                reason = lost(&mut standing.carried) => dialler.handle_lost(&mut standing, &reason),
+                Some(ended) = standing.attempts.join_next() => match ended {
+                    Ok(Ok(carrier)) => dialler.handle_up(&mut standing, carrier),
+                    Ok(Err(error)) => standing.handle_failed(&error),
+                    Err(_) => standing.redial.handle_failed(
+                        Failure::Refused,
+                        clock::now(),
+                        &mut rand::rng(),
+                    ),
+                },
+                Some(_) = standing.retiring.join_next() => {}
+            }
+        }
+    }
+
+    fn attempt(self: &Arc<Self>, standing: &mut Standing) {
+        if standing.was_up {
+            self.lanes.sessions.metrics.redials.inc();
+        }
+        // WireGuard's own timers would wait: the core may have heard of us only now, or have lost
+        // its keys with a restart.
+        if let Some(on_dial) = self.on_dial.get() {
+            on_dial(self.target.address);
+        }
+        standing.attempts.spawn(Arc::clone(self).dial());
+    }
+
+    async fn dial(self: Arc<Self>) -> io::Result<Carrier> {
+        let address = SocketAddr::from((self.target.address, self.target.port));
+        let dial = async {
+            match (self.target.carrier, &self.endpoint) {
+                (CarrierKind::Tcp, _) => {
+                    drop(TcpStream::connect(address).await?);
+                    Ok(Carrier::tcp(address, clock::now()))
+                }
+                (CarrierKind::Quic | CarrierKind::Unspecified, Some(endpoint)) => {
+                    let name = member_name(&self.target.member_id);
+                    let connecting = endpoint.connect(address, &name).map_err(io::Error::other)?;
+                    Ok(Carrier::Quic(connecting.await?))
+                }
+                (CarrierKind::Quic | CarrierKind::Unspecified, None) => {
+                    Err(io::Error::other("the core wants QUIC, and this node has only TCP"))
+                }
+            }
+        };
+        timeout(DIAL_PATIENCE, dial).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Looks whether the core is heard.
+    fn look(&self, standing: &mut Standing) {
+        let Some(carried) = &standing.carried else { return };
+        let now = clock::now();
+        if carried.is_proven() {
+            standing.redial.handle_proven();
+        }
+        standing.pulse.handle_sample(carried.carrier.sample(), now);
+        let silence = standing.pulse.silence(now);
+        let is_silent = silence >= patience(&carried.carrier);
+        let mut view = self.view.lock();
+        view.heard = now.checked_sub(silence).unwrap_or(now);
+        if view.is_silent != is_silent {
+            debug!(is_silent, silence_ms = silence.as_millis(), "the core's voice");
+        }
+        view.is_silent = is_silent;
+        drop(view);
+        match is_silent {
+            true => standing.redial.handle_silent(now),
+            false => standing.redial.handle_heard(),
+        }
+    }
+
+    fn handle_up(&self, standing: &mut Standing, carrier: Carrier) {
+        let now = clock::now();
+        standing.redial.handle_up();
+        standing.pulse = Pulse::new(now);
+        (standing.told, standing.was_up) = (false, true);
+        *self.view.lock() = View { carrier: Some(carrier.clone()), heard: now, is_silent: false };
+        let newer = Carried::start(carrier, &self.lanes);
+        match standing.carried.replace(newer) {
+            Some(silent) => {
+                info!("trunk is up on a new carrier: the old one was silent");
+                self.lanes.sessions.metrics.carriers_replaced.inc();
+                standing.retiring.spawn(silent.retire());
+            }
+            None => info!("trunk is up"),
+        }
+    }
+
+    fn handle_lost(&self, standing: &mut Standing, reason: &str) {
+        let Some(carried) = standing.carried.take() else { return };
+        let lost = if carried.is_proven() { Lost::Proven } else { Lost::Unproven };
+        standing.redial.handle_lost(lost, clock::now(), &mut rand::rng());
+        let mut view = self.view.lock();
+        (view.carrier, view.is_silent) = (None, true);
+        drop(view);
+        // Once a change, not once a try.
+        match lost {
+            Lost::Proven => warn!(reason, "trunk lost: dialling again"),
+            Lost::Unproven if !standing.told => {
+                standing.told = true;
+                warn!(reason, "the core takes no lane: trying on");
+            }
+            Lost::Unproven => debug!(reason, "the core takes no lane"),
+        }
+    }
+}
+
+impl Standing {
+    fn handle_failed(&mut self, error: &io::Error) {
+        let is_unanswered = error.kind() == io::ErrorKind::TimedOut;
+        let failure = if is_unanswered { Failure::Unanswered } else { Failure::Refused };
+        self.redial.handle_failed(failure, clock::now(), &mut rand::rng());
+        if self.told || self.carried.is_some() {
+            return debug!(%error, "no trunk");
+        }
+        self.told = true;
+        let hint = "check the core's port, and clocks; trying on";
+        warn!(%error, hint, "no trunk: the core can't be reached through the tunnel");
+    }
+}
+
+/// Silence that a carrier may keep: longer where an answer takes longer.
+fn patience(carrier: &Carrier) -> Duration {
+    let asked_after = SILENCE_MAX / 3;
+    SILENCE_MAX.max(asked_after + 3 * carrier.rtt().unwrap_or(Duration::ZERO))
+}
+
+async fn lost(carried: &mut Option<Carried>) -> String {
+    match carried {
+        Some(carried) => carried.lost().await,
+        None => pending().await,
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => pending().await,
+    }
+}

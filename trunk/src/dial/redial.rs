@@ -1,0 +1,165 @@
+//! When to dial a core: a machine without a clock, a socket or randomness of its own.
+//!
+//! A QUIC sender that waits doubles its probe time up to the length of the cut, a TCP sender too,
+//! and so does the handshake of an attempt to dial. So while the core is silent there is never only
+//! one attempt: a new one goes every [`STAGGER`], and the first one up takes the lanes. A core that
+//! answers with a refusal is not silent: for that there is a backoff.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use antipode_runtime::backoff::{Backoff, Bounds};
+use rand::Rng;
+
+/// Between two attempts while the core is silent. A cut that ends is noticed after half of it on
+/// average; then come a round trip each for QUIC, the lane's greeting and the sessions' attach.
+pub(super) const STAGGER: Duration = Duration::from_millis(300);
+
+/// The same once sessions would not outlive the silence anyway.
+const STAGGER_PATIENT: Duration = Duration::from_secs(1);
+
+/// After this long [`STAGGER_PATIENT`] holds. Sessions wait for two minutes.
+const PATIENT_AFTER: Duration = Duration::from_secs(150);
+
+/// Attempts under way at once. An attempt is given [`super::dialler::DIAL_PATIENCE`], so ten are.
+pub(super) const ATTEMPTS_MAX: usize = 12;
+
+/// Between attempts that were refused.
+const REFUSED: Bounds = Bounds { first: Duration::from_millis(100), max: Duration::from_secs(1) };
+
+/// What the driver has to do next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Output {
+    /// Begin another attempt.
+    Attempt,
+    /// Drop those under way: the trunk is carried.
+    CallOff,
+}
+
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Failure {
+    /// Nothing came back in time.
+    Unanswered,
+    /// Something said no.
+    Refused,
+}
+
+/// What became of a carrier that was lost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Lost {
+    /// It had carried a lane.
+    Proven,
+    /// The core took no lane on it.
+    Unproven,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// A carrier is there, and the core is heard on it.
+    Carried,
+    /// There is none, or the core is not heard on it.
+    Wanting { since: Instant },
+}
+
+/// When to dial, and how often.
+#[derive(Debug)]
+pub(super) struct Redial {
+    state: State,
+    under_way: usize,
+    /// Not before then comes the next attempt.
+    next: Instant,
+    backoff: Backoff,
+    outputs: VecDeque<Output>,
+}
+
+impl Redial {
+    /// Nothing is there: the first attempt is due.
+    pub(super) const fn new(now: Instant) -> Self {
+        Self {
+            state: State::Wanting { since: now },
+            under_way: 0,
+            next: now,
+            backoff: Backoff::new(REFUSED),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The core is not heard any more: dials at once, unless it does already.
+    pub(super) fn handle_silent(&mut self, now: Instant) {
+        if self.state == State::Carried {
+            self.state = State::Wanting { since: now };
+            self.next = self.next.max(now);
+        }
+    }
+
+    /// The core is heard again on the carrier that is there.
+    pub(super) fn handle_heard(&mut self) {
+        self.carried();
+    }
+
+    /// An attempt succeeded: its carrier takes the lanes.
+    pub(super) fn handle_up(&mut self) {
+        self.carried();
+    }
+
+    /// The core has taken a lane on the carrier.
+    pub(super) const fn handle_proven(&mut self) {
+        self.backoff.reset();
+    }
+
+    /// An attempt failed.
+    pub(super) fn handle_failed(&mut self, failure: Failure, now: Instant, rng: &mut impl Rng) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if failure == Failure::Refused {
+            self.next = self.next.max(now + self.backoff.next_delay(rng));
+        }
+    }
+
+    /// The carrier is gone: one that has served is replaced at once.
+    pub(super) fn handle_lost(&mut self, lost: Lost, now: Instant, rng: &mut impl Rng) {
+        let delay = match lost {
+            Lost::Proven => Duration::ZERO,
+            Lost::Unproven => self.backoff.next_delay(rng),
+        };
+        if self.state == State::Carried {
+            self.state = State::Wanting { since: now };
+            self.next = now + delay;
+        }
+    }
+
+    /// Runs whatever is due at `now`.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        let State::Wanting { since } = self.state else { return };
+        if self.poll_timeout().is_none_or(|due| due > now) {
+            return;
+        }
+        let patient = now.saturating_duration_since(since) >= PATIENT_AFTER;
+        self.next = now + if patient { STAGGER_PATIENT } else { STAGGER };
+        self.under_way += 1;
+        self.outputs.push_back(Output::Attempt);
+    }
+
+    /// The next thing to do, or `None` once drained.
+    #[must_use]
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When the next attempt is due. Changes after every other method.
+    #[must_use]
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let wanting = matches!(self.state, State::Wanting { .. });
+        (wanting && self.under_way < ATTEMPTS_MAX).then_some(self.next)
+    }
+
+    fn carried(&mut self) {
+        self.state = State::Carried;
+        if std::mem::take(&mut self.under_way) > 0 {
+            self.outputs.push_back(Output::CallOff);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! Tables, and a property: while the core is silent an attempt is never far.
+
+use antipode_runtime::clock;
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::*;
+use crate::dial::dialler::DIAL_PATIENCE;
+
+/// The machine, and attempts that nobody answers.
+struct Lab {
+    redial: Redial,
+    start: Instant,
+    now: Instant,
+    rng: StdRng,
+    under_way: VecDeque<Instant>,
+    began_ms: Vec<u128>,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let start = clock::now();
+        let rng = StdRng::seed_from_u64(1);
+        let (under_way, began_ms) = (VecDeque::new(), Vec::new());
+        Self { redial: Redial::new(start), start, now: start, rng, under_way, began_ms }
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.redial.poll_output() {
+            match output {
+                Output::Attempt => {
+                    self.under_way.push_back(self.now);
+                    self.began_ms.push((self.now - self.start).as_millis());
+                }
+                Output::CallOff => self.under_way.clear(),
+            }
+        }
+        assert!(self.under_way.len() <= ATTEMPTS_MAX);
+    }
+
+    /// Lets time pass; attempts end as `failure` says.
+    fn pass(&mut self, time: Duration, failure: Failure) {
+        let until = self.now + time;
+        while self.now <= until {
+            let patience = if failure == Failure::Refused { Duration::ZERO } else { DIAL_PATIENCE };
+            while self.under_way.front().is_some_and(|began| *began + patience <= self.now) {
+                self.under_way.pop_front();
+                self.redial.handle_failed(failure, self.now, &mut self.rng);
+            }
+            self.redial.handle_timeout(self.now);
+            let due = self.redial.poll_timeout();
+            assert!(due.is_none_or(|due| due > self.now), "it would spin");
+            self.drain();
+            self.now += Duration::from_millis(10);
+        }
+    }
+}
+
+#[test]
+fn attempts_are_staggered_while_nothing_is_heard() {
+    let mut lab = Lab::new();
+    lab.pass(Duration::from_secs(60), Failure::Unanswered);
+    assert_eq!(lab.began_ms[..4], [0, 300, 600, 900]);
+    assert!(lab.began_ms.windows(2).all(|pair| pair[1] - pair[0] <= 310), "never a pause");
+    lab.began_ms.clear();
+    lab.pass(Duration::from_secs(100), Failure::Unanswered);
+    lab.began_ms.clear();
+    lab.pass(Duration::from_secs(10), Failure::Unanswered);
+    assert_eq!(lab.began_ms.len(), 10, "a core that is off costs one attempt a second");
+}
+
+#[test]
+fn refusals_are_backed_off_and_what_served_is_replaced_at_once() {
+    let mut lab = Lab::new();
+    lab.pass(Duration::from_secs(30), Failure::Refused);
+    // Full jitter up to a second, and never sooner than the stagger.
+    assert!((30..=60).contains(&lab.began_ms.len()), "{}", lab.began_ms.len());
+
+    lab.redial.handle_up();
+    lab.drain();
+    lab.redial.handle_proven();
+    assert_eq!(lab.redial.poll_timeout(), None, "carried");
+    lab.redial.handle_lost(Lost::Proven, lab.now, &mut lab.rng);
+    assert_eq!(lab.redial.poll_timeout(), Some(lab.now));
+    lab.redial.handle_up();
+    let waits: Vec<_> = (0..100)
+        .map(|_| {
+            lab.redial.handle_lost(Lost::Unproven, lab.now, &mut lab.rng);
+            let due = lab.redial.poll_timeout().unwrap();
+            lab.redial.handle_up();
+            due - lab.now
+        })
+        .collect();
+    assert!(waits.iter().any(|wait| *wait > Duration::from_millis(500)), "it backs off");
+}
+
+#[test]
+fn silence_dials_and_a_word_calls_it_off() {
+    let mut lab = Lab::new();
+    lab.redial.handle_up();
+    lab.pass(Duration::from_secs(5), Failure::Unanswered);
+    assert_eq!(lab.began_ms, [] as [u128; 0], "carried");
+    let silent = lab.now;
+    lab.redial.handle_silent(lab.now);
+    lab.redial.handle_silent(lab.now);
+    assert_eq!(lab.redial.poll_timeout(), Some(silent), "at once");
+    lab.pass(Duration::from_millis(700), Failure::Unanswered);
+    assert_eq!(lab.under_way.len(), 3);
+    lab.redial.handle_heard();
+    lab.drain();
+    assert_eq!((lab.under_way.len(), lab.redial.poll_timeout()), (0, None));
+    lab.redial.handle_heard();
+    assert_eq!(lab.redial.poll_output(), None, "nothing to call off");
+}
+
+#[test]
+fn a_silent_carrier_that_is_lost_changes_nothing() {
+    let mut lab = Lab::new();
+    lab.redial.handle_up();
+    lab.redial.handle_silent(lab.now);
+    lab.pass(Duration::from_millis(10), Failure::Unanswered);
+    let due = lab.redial.poll_timeout();
+    lab.redial.handle_lost(Lost::Proven, lab.now, &mut lab.rng);
+    assert_eq!(lab.redial.poll_timeout(), due, "the attempts go on");
+}
+
+proptest! {
+    #[test]
+    fn whatever_happened_a_silent_core_is_dialled_soon(steps in prop::collection::vec(0..7_u8, 1..60)) {
+        let mut lab = Lab::new();
+        for step in steps {
+            match step {
+                0 => lab.redial.handle_silent(lab.now),
+                1 => lab.redial.handle_heard(),
+                2 => lab.redial.handle_up(),
+                3 => lab.redial.handle_lost(Lost::Proven, lab.now, &mut lab.rng),
+                4 => lab.redial.handle_lost(Lost::Unproven, lab.now, &mut lab.rng),
+                5 => lab.pass(Duration::from_millis(500), Failure::Unanswered),
+                _ => lab.pass(Duration::from_millis(500), Failure::Refused),
+            }
+            lab.drain();
+        }
+        lab.redial.handle_silent(lab.now);
+        lab.began_ms.clear();
+        lab.pass(Duration::from_secs(10), Failure::Unanswered);
+        // The longest wait is one refusal's, the shortest a stagger.
+        prop_assert!(lab.began_ms.len() >= 25, "{:?}", lab.began_ms);
+    }
+}

@@ -1,0 +1,293 @@
+//! Faults of the way between a node and a core, over real tunnels: how soon traffic flows again,
+//! and that nothing is lost, doubled or out of order.
+//!
+//! Bounds are generous, for machines that are busy; what was measured is printed. The cuts of
+//! minutes run with `ANTIPODE_LONG_CUTS=1`.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::print_stderr, reason = "what was measured is worth a line")]
+
+mod path;
+mod traffic;
+mod world;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use antipode_proto::registry::v1::Carrier;
+use antipode_proto::trunk::v1::Cause;
+use antipode_runtime::shutdown::Shutdown;
+use antipode_trunk::{CoreTarget, NodeIdentity};
+use antipode_tunnel::{PeerConfig, PrivateKey, PublicKey, TRUNK_PORT, Tunnel, TunnelConfig};
+use tokio::time::{Instant, sleep, timeout};
+
+use path::{Cut, Path};
+use traffic::Traffic;
+use world::{Core, Cutter, Node, World, request};
+
+const SESSIONS: usize = 6;
+/// The path's round trip is twice this.
+const ONE_WAY: Duration = Duration::from_millis(50);
+/// What is asserted: one second plus a round trip is the aim, the rest is for a busy machine.
+const BOUND: Duration = Duration::from_secs(3);
+
+/// A node and a core, each with its tunnel, and the path between.
+struct Lab {
+    world: World,
+    node_key: PrivateKey,
+    core_key: PrivateKey,
+    core: Core,
+    node: Node,
+    node_tunnel: Tunnel,
+    path: Path,
+    _shutdown: Shutdown,
+}
+
+impl Lab {
+    async fn start(one_way: Duration) -> Self {
+        let (world, shutdown) = (World::new(), Shutdown::default());
+        let (node_key, core_key) = (PrivateKey::generate(), PrivateKey::generate());
+        let (core, core_at) = core(&world, &core_key, &node_key, [1; 16]).await;
+        let path = Path::start(core_at, one_way).await;
+
+        let node_tunnel = tunnel(&node_key, &shutdown);
+        node_tunnel.set_peers(vec![PeerConfig {
+            endpoint: Some(path.address),
+            keepalive: Some(Duration::from_secs(10)),
+            ..PeerConfig::new(core_key.public_key())
+        }]);
+        let node = Node::start_on(&world, [2; 16], node_tunnel.udp_socket(0).unwrap());
+        let waking = node_tunnel.clone();
+        node.trunks.on_dial(move |address| waking.handshake_to(address));
+        node.dial(target(core_key.public_key()));
+        node.up().await;
+        Self { world, node_key, core_key, core, node, node_tunnel, path, _shutdown: shutdown }
+    }
+
+    /// A new process in the core's place, which knows nothing. The old one is gone.
+    async fn replace_core(&mut self) {
+        let run = rand::random();
+        let (core, core_at) = core(&self.world, &self.core_key, &self.node_key, run).await;
+        self.path.redirect(core_at);
+        self.core = core;
+    }
+
+    /// Until a new session has reached the core.
+    async fn opens_within(&mut self, patience: Duration) -> Duration {
+        let start = Instant::now();
+        let opened = async {
+            loop {
+                if let Ok(port) = self.node.trunks.open(request("/")) {
+                    tokio::select! {
+                        Some(_) = self.core.accepted.recv() => return,
+                        _ = port.deliver() => {}
+                    }
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(patience, opened).await.expect("the trunk comes back");
+        start.elapsed()
+    }
+}
+
+async fn core(
+    world: &World,
+    key: &PrivateKey,
+    node: &PrivateKey,
+    run: [u8; 16],
+) -> (Core, SocketAddr) {
+    let shutdown = Shutdown::default();
+    let tunnel = tunnel(key, &shutdown);
+    tunnel.set_peers(vec![PeerConfig::new(node.public_key())]);
+    let socket = tunnel.udp_socket(TRUNK_PORT).unwrap();
+    let at = SocketAddr::from((key.public_key().address(), TRUNK_PORT));
+    let mut core = Core::start_on(world, run, socket, at).await;
+    core.tunnel = Some(shutdown);
+    core.server.set_nodes(vec![NodeIdentity {
+        member_id: "node-1".into(),
+        name: "node-1".into(),
+        region: "test".into(),
+        address: node.public_key().address(),
+    }]);
+    (core, tunnel.local_addr())
+}
+
+fn tunnel(key: &PrivateKey, shutdown: &Shutdown) -> Tunnel {
+    let config = TunnelConfig::new(key.clone(), (Ipv4Addr::LOCALHOST, 0).into());
+    Tunnel::bind(config, &shutdown.tasks(), antipode_tunnel::Metrics::default()).unwrap()
+}
+
+fn target(core: PublicKey) -> CoreTarget {
+    CoreTarget {
+        member_id: "core-1".into(),
+        name: "core-1".into(),
+        address: core.address(),
+        port: TRUNK_PORT,
+        carrier: Carrier::Quic,
+    }
+}
+
+fn report(fault: &str, flows_again: Duration) {
+    eprintln!("{fault}: flows again after {} ms", flows_again.as_millis());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_link_flows_again() {
+    let long = std::env::var_os("ANTIPODE_LONG_CUTS").is_some();
+    let cuts_s: &[u64] = if long { &[5, 20, 60, 120] } else { &[3, 5] };
+    for cut_s in cuts_s {
+        let mut lab = Lab::start(ONE_WAY).await;
+        let traffic = Traffic::start(&lab.node, &mut lab.core, SESSIONS).await;
+        sleep(Duration::from_secs(1)).await;
+        lab.path.cut_both();
+        sleep(Duration::from_secs(*cut_s)).await;
+        lab.path.mend();
+        report(&format!("cut of {cut_s} s"), traffic.flows_within(BOUND).await);
+        sleep(Duration::from_millis(500)).await;
+        assert!(traffic.finish().await > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_cut_one_way_flows_again() {
+    for (name, cut) in [
+        ("cut of 4 s, upwards only", Cut { up: true, down: false }),
+        ("cut of 4 s, downwards only", Cut { up: false, down: true }),
+    ] {
+        let mut lab = Lab::start(ONE_WAY).await;
+        let traffic = Traffic::start(&lab.node, &mut lab.core, SESSIONS).await;
+        lab.path.cut(cut);
+        sleep(Duration::from_secs(4)).await;
+        lab.path.mend();
+        report(name, traffic.flows_within(BOUND).await);
+        traffic.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebound_path_flows_on() {
+    let mut lab = Lab::start(ONE_WAY).await;
+    let traffic = Traffic::start(&lab.node, &mut lab.core, SESSIONS).await;
+    for _ in 0..3 {
+        lab.path.rebind();
+        report("rebound", traffic.flows_within(BOUND).await);
+        sleep(Duration::from_millis(500)).await;
+    }
+    traffic.finish().await;
+    // Nobody speaks: then the keep-alive tells the core of the new port.
+    lab.path.rebind();
+    sleep(Duration::from_secs(2)).await;
+    let opened = lab.opens_within(BOUND).await;
+    report("rebound while idle", opened);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_change_in_the_middle() {
+    let mut lab = Lab::start(ONE_WAY).await;
+    let traffic = Traffic::start(&lab.node, &mut lab.core, SESSIONS).await;
+    let mut longest = Duration::ZERO;
+    for _ in 0..10 {
+        lab.node_tunnel.handshake(&lab.core_key.public_key());
+        longest = longest.max(traffic.flows_within(BOUND).await);
+        sleep(Duration::from_millis(150)).await;
+    }
+    report("new keys", longest);
+    traffic.finish().await;
+    assert_eq!(lab.node.metrics.redials.get(), 0, "no carrier was given up");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_lost_in_a_cut() {
+    let mut lab = Lab::start(ONE_WAY).await;
+    let traffic = Traffic::start(&lab.node, &mut lab.core, SESSIONS).await;
+    lab.path.cut_both();
+    // As after three minutes: the node has no keys any more, and the core would refuse the old.
+    let peers = |endpoint| PeerConfig {
+        endpoint: Some(endpoint),
+        keepalive: Some(Duration::from_secs(10)),
+        ..PeerConfig::new(lab.core_key.public_key())
+    };
+    lab.node_tunnel.set_peers(vec![]);
+    lab.node_tunnel.set_peers(vec![peers(lab.path.address)]);
+    sleep(Duration::from_secs(4)).await;
+    lab.path.mend();
+    report("cut of 4 s, keys expired", traffic.flows_within(BOUND).await);
+    traffic.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lossy_link_is_not_dialled_anew() {
+    let mut lab = Lab::start(ONE_WAY).await;
+    lab.path.lose_one_in(9);
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(lab.node.metrics.redials.get(), 0, "idle, and every ninth packet is lost");
+    let traffic = Traffic::start(&lab.node, &mut lab.core, SESSIONS).await;
+    sleep(Duration::from_secs(1)).await;
+    lab.path.lose_one_in(0);
+    traffic.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_core_that_crashed_is_found_again() {
+    for away in [Duration::ZERO, Duration::from_secs(3)] {
+        let mut lab = Lab::start(ONE_WAY).await;
+        let port = lab.node.trunks.open(request("/")).expect("the trunk is up");
+        let _far = lab.core.accepted.recv().await.expect("the session arrives").port;
+        // Whatever a dying process would say must not arrive.
+        lab.path.cut_both();
+        lab.core.stop();
+        sleep(away).await;
+        lab.replace_core().await;
+        lab.path.mend();
+        let opened = lab.opens_within(BOUND).await;
+        report(&format!("crash of the core, away for {} s", away.as_secs()), opened);
+        let ended = timeout(BOUND, port.deliver()).await.expect("in time");
+        assert_eq!(ended.expect_err("forgotten").cause, Cause::SessionLost);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_core_that_says_goodbye_is_dialled_at_once() {
+    let mut lab = Lab::start(ONE_WAY).await;
+    lab.core.shutdown.finish(Duration::from_secs(1)).await;
+    lab.replace_core().await;
+    report("goodbye of the core", lab.opens_within(BOUND).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_that_dies_alone_flows_again() {
+    let world = World::new();
+    let mut core = Core::start(&world, [1; 16]).await;
+    let node = Node::start(&world, [2; 16]);
+    let cutter = Cutter::start(core.tcp).await;
+    core.admit(&["node-1"]);
+    node.dial(core.target_at(Carrier::Tcp, cutter.address));
+    node.up().await;
+    let traffic = Traffic::start(&node, &mut core, 24).await;
+    for _ in 0..5 {
+        cutter.cut_one();
+        report("one lane lost", traffic.flows_within(BOUND).await);
+        assert!(node.trunks.states()[0].lanes_up >= 7, "the others stay");
+        sleep(Duration::from_millis(200)).await;
+    }
+    traffic.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_tcp_lanes_are_replaced() {
+    let world = World::new();
+    let mut core = Core::start(&world, [1; 16]).await;
+    let node = Node::start(&world, [2; 16]);
+    let cutter = Cutter::start(core.tcp).await;
+    core.admit(&["node-1"]);
+    node.dial(core.target_at(Carrier::Tcp, cutter.address));
+    node.up().await;
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(node.metrics.redials.get(), 0, "idle is not silent");
+    let traffic = Traffic::start(&node, &mut core, SESSIONS).await;
+    cutter.stall_all();
+    sleep(Duration::from_millis(50)).await;
+    report("all TCP lanes stall", traffic.flows_within(BOUND).await);
+    assert_eq!(node.metrics.carriers_replaced.get(), 1);
+    traffic.finish().await;
+}
