@@ -106,6 +106,8 @@ impl App {
         info!(member.id = member.identity().member_id(), "joined");
         let underlay = underlay(&config, &member, &shutdown, tunnel_metrics).await?;
         let trunks = trunks(&config, &member, &underlay, &shutdown, trunk_metrics)?;
+        let waking = underlay.clone();
+        trunks.on_dial(move |core| waking.handshake_to(core));
         let front = Arc::new(Front::new(&config, trunks.clone(), metrics.clone(), &shutdown));
 
         let watch = tls::watch(certificates, metrics);
