@@ -1,10 +1,16 @@
-//! A lane's message: frames gathered up to a size, and shared payloads put back in their places.
+//! A lane's message in the making: frames gathered up to a size, and what several of them carry put
+//! in once.
 
-use antipode_proto::trunk::v1::frame::Kind;
-use antipode_proto::trunk::v1::segment::Body;
+use std::collections::HashMap;
+use std::time::Instant;
+
 use antipode_proto::trunk::v1::{Batch, Frame, Hello};
 use bytes::Bytes;
 use prost::Message;
+
+use crate::fan_out::announce::{Announcer, Offer};
+use crate::fan_out::arrive::chunk_of;
+use crate::fan_out::{SHARED_BYTES_MIN, fingerprint};
 
 /// A batch goes once it holds this much. Larger ones would keep small frames of other sessions
 /// waiting longer without saving more: from 64 frames on, the cost a frame is flat.
@@ -13,85 +19,224 @@ pub(crate) const BATCH_BYTES_MAX: usize = 32 * 1024;
 /// The largest batch that is read: a full one, and the largest head behind it.
 pub(crate) const BATCH_BYTES_READ_MAX: usize = 1024 * 1024;
 
+/// What an entry of `shared` takes beside its payload: its tag and length, and its number.
+const SHARED_OVERHEAD_BYTES: usize = 4 + 6;
+
 /// A batch in the making.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
     frames: Vec<Frame>,
+    shared: Vec<Bytes>,
+    numbers: Vec<u64>,
+    /// By fingerprint: where a payload stands already.
+    places: HashMap<u64, Place>,
     len_bytes: usize,
+    saved_bytes: usize,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// In the chunk of this frame.
+    Frame(usize),
+    /// In `shared`, counted from 1.
+    Shared { index: u32, payload: Bytes },
+}
+
+/// What a chunk that goes for the first time is shown to, so that other lanes may name its payload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Announcing<'a> {
+    pub(crate) announcer: &'a Announcer,
+    pub(crate) lane: u32,
+    pub(crate) now: Instant,
 }
 
 impl Draft {
-    pub(crate) fn push(&mut self, frame: Frame) {
+    /// Adds a frame; says what it takes. A payload that is in the batch already, or that the peer
+    /// can know by its number, is not put in again. What is replayed comes without `announcing`: it
+    /// must not depend on any other lane.
+    pub(crate) fn push(&mut self, mut frame: Frame, announcing: Option<Announcing<'_>>) -> usize {
+        let before = self.len_bytes;
+        if let Some(chunk) = frame.kind.as_mut().and_then(chunk_of)
+            && chunk.payload.len() >= SHARED_BYTES_MIN
+        {
+            let fingerprint = fingerprint(&chunk.payload);
+            match self.place(fingerprint, &chunk.payload, announcing) {
+                Some(index) => {
+                    chunk.shared = index;
+                    chunk.payload = Bytes::new();
+                }
+                None => {
+                    self.places.insert(fingerprint, Place::Frame(self.frames.len()));
+                }
+            }
+        }
         self.len_bytes += frame.encoded_len() + 4;
         self.frames.push(frame);
+        self.len_bytes - before
     }
 
     pub(crate) const fn len_bytes(&self) -> usize {
         self.len_bytes
     }
 
+    /// Payload that did not have to go in.
+    pub(crate) fn saved_bytes(&self) -> u64 {
+        u64::try_from(self.saved_bytes).unwrap_or(u64::MAX)
+    }
+
     pub(crate) fn frames_count(&self) -> usize {
         self.frames.len()
     }
 
-    pub(crate) fn finish(self) -> Batch {
-        Batch { hello: None, frames: self.frames, shared: Vec::new() }
+    pub(crate) fn finish(mut self) -> Batch {
+        // Without numbers a batch is what it was before there were any.
+        if self.numbers.iter().all(|number| *number == 0) {
+            self.numbers = Vec::new();
+        }
+        let Self { frames, shared, numbers, .. } = self;
+        Batch { hello: None, frames, shared, shared_ids: numbers }
+    }
+
+    /// Where the payload is to be found; `None` if it has to go in its chunk.
+    fn place(
+        &mut self,
+        fingerprint: u64,
+        payload: &Bytes,
+        announcing: Option<Announcing<'_>>,
+    ) -> Option<u32> {
+        match self.places.get(&fingerprint) {
+            Some(Place::Shared { index, payload: known }) if known == payload => {
+                return Some(*index);
+            }
+            Some(&Place::Frame(at)) => {
+                if let Some(index) = self.move_out(at, payload) {
+                    let payload = payload.clone();
+                    self.places.insert(fingerprint, Place::Shared { index, payload });
+                    return Some(index);
+                }
+            }
+            Some(Place::Shared { .. }) | None => {}
+        }
+        let Announcing { announcer, lane, now } = announcing?;
+        let index = match announcer.offer(fingerprint, payload, lane, now) {
+            Offer::Plain => return None,
+            Offer::Announced(number) => self.share(payload.clone(), number)?,
+            Offer::Named(number) => {
+                self.saved_bytes += payload.len();
+                self.share(Bytes::new(), number)?
+            }
+        };
+        self.places.insert(fingerprint, Place::Shared { index, payload: payload.clone() });
+        Some(index)
+    }
+
+    /// Moves the payload of a chunk that is in the batch to where others can share it.
+    fn move_out(&mut self, at: usize, payload: &Bytes) -> Option<u32> {
+        let chunk = self.frames.get_mut(at)?.kind.as_mut().and_then(chunk_of)?;
+        if chunk.payload != payload {
+            return None;
+        }
+        let index = u32::try_from(self.shared.len() + 1).ok()?;
+        chunk.shared = index;
+        let payload = std::mem::take(&mut chunk.payload);
+        self.len_bytes -= payload.len();
+        self.share(payload, 0)
+    }
+
+    fn share(&mut self, payload: Bytes, number: u64) -> Option<u32> {
+        self.len_bytes += payload.len() + SHARED_OVERHEAD_BYTES;
+        self.shared.push(payload);
+        self.numbers.push(number);
+        u32::try_from(self.shared.len()).ok()
     }
 }
 
 /// The first batch of a direction.
 pub(crate) fn greeting(hello: Hello) -> Batch {
-    Batch { hello: Some(hello), frames: Vec::new(), shared: Vec::new() }
-}
-
-/// A chunk pointed to a shared payload that its batch does not have.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("chunk refers to shared payload {index} of {count}")]
-pub(crate) struct BadShare {
-    index: u32,
-    count: usize,
-}
-
-/// Puts a shared payload into the chunk that refers to it, without a copy.
-pub(crate) fn resolve_shared(frame: &mut Frame, shared: &[Bytes]) -> Result<(), BadShare> {
-    let Some(Kind::Segment(segment)) = &mut frame.kind else { return Ok(()) };
-    let Some(Body::Chunk(chunk)) = &mut segment.body else { return Ok(()) };
-    if chunk.shared == 0 {
-        return Ok(());
-    }
-    let found = usize::try_from(chunk.shared - 1).ok().and_then(|index| shared.get(index));
-    let payload = found.ok_or(BadShare { index: chunk.shared, count: shared.len() })?;
-    chunk.payload = payload.clone();
-    chunk.shared = 0;
-    Ok(())
+    Batch { hello: Some(hello), ..Batch::default() }
 }
 
 #[cfg(test)]
 mod tests {
+    use antipode_proto::trunk::v1::frame::Kind;
+    use antipode_proto::trunk::v1::segment::Body;
     use antipode_proto::trunk::v1::{Chunk, Segment};
 
     use super::*;
+    use crate::metrics::FanOutMetrics;
 
     #[test]
-    fn a_shared_payload_is_put_in_place() {
-        let shared = [Bytes::from_static(b"to all")];
-        let mut frame = frame(1);
-        assert_eq!(resolve_shared(&mut frame, &shared), Ok(()));
-        let Some(Kind::Segment(Segment { body: Some(Body::Chunk(chunk)), .. })) = frame.kind else {
-            panic!("still a chunk")
+    fn what_two_carry_goes_once() {
+        let mut draft = Draft::default();
+        let news = Bytes::from(vec![b'n'; 1000]);
+        let plain = draft.push(frame(1, &news), None);
+        assert!(plain > 1000);
+        assert!(draft.push(frame(2, &news), None) < 100);
+        assert!(draft.push(frame(3, &news), None) < 100);
+        draft.push(frame(4, &Bytes::from(vec![b'o'; 1000])), None);
+        let len_bytes = draft.len_bytes();
+        let batch = draft.finish();
+        assert_eq!((batch.shared.as_slice(), batch.shared_ids.len()), (&[news][..], 0));
+        let shared: Vec<_> = batch.frames.iter().map(|frame| chunk(frame).shared).collect();
+        assert_eq!(shared, [1, 1, 1, 0]);
+        assert!(len_bytes.abs_diff(batch.encoded_len()) < 100, "{len_bytes}");
+    }
+
+    #[test]
+    fn what_another_lane_announced_goes_as_a_number() {
+        let (announcer, now) =
+            (Announcer::new(FanOutMetrics::default()), antipode_runtime::clock::now());
+        announcer.enable();
+        let news = Bytes::from(vec![b'n'; 1000]);
+        let on = |lane| Some(Announcing { announcer: &announcer, lane, now });
+        let mut one = Draft::default();
+        one.push(frame(1, &news), on(0));
+        one.push(frame(2, &news), on(0));
+        let one = one.finish();
+        let mut two = Draft::default();
+        two.push(frame(3, &news), on(1));
+        two.push(frame(4, &news), on(1));
+        let two = two.finish();
+        assert_eq!((one.shared, two.shared), (vec![news], vec![Bytes::new()]));
+        assert_eq!(one.shared_ids, two.shared_ids);
+        assert!(two.frames.iter().all(|frame| chunk(frame).shared == 1));
+    }
+
+    #[test]
+    fn a_replay_depends_on_no_other_lane() {
+        let (announcer, now) =
+            (Announcer::new(FanOutMetrics::default()), antipode_runtime::clock::now());
+        announcer.enable();
+        let news = Bytes::from(vec![b'n'; 1000]);
+        let mut one = Draft::default();
+        one.push(frame(1, &news), Some(Announcing { announcer: &announcer, lane: 0, now }));
+        let mut replay = Draft::default();
+        replay.push(frame(2, &news), None);
+        replay.push(frame(3, &news), None);
+        let replay = replay.finish();
+        assert_eq!((replay.shared, replay.shared_ids), (vec![news], vec![]));
+    }
+
+    #[test]
+    fn small_ones_stay_where_they_are() {
+        let mut draft = Draft::default();
+        let small = Bytes::from(vec![b's'; SHARED_BYTES_MIN - 1]);
+        draft.push(frame(1, &small), None);
+        draft.push(frame(2, &small), None);
+        assert_eq!(draft.finish().shared, Vec::<Bytes>::new());
+    }
+
+    fn frame(session: u64, payload: &Bytes) -> Frame {
+        let chunk = Chunk { payload: payload.clone(), ..Chunk::default() };
+        let body = Some(Body::Chunk(chunk));
+        Frame { session, kind: Some(Kind::Segment(Segment { seq: 1, ack: 0, credit: 0, body })) }
+    }
+
+    fn chunk(frame: &Frame) -> &Chunk {
+        let Some(Kind::Segment(Segment { body: Some(Body::Chunk(chunk)), .. })) = &frame.kind
+        else {
+            panic!("a chunk went in")
         };
-        assert_eq!((chunk.payload.as_ref(), chunk.shared), (&b"to all"[..], 0));
-    }
-
-    #[test]
-    fn a_share_that_is_not_there_is_refused() {
-        let shared = [Bytes::from_static(b"to all")];
-        assert_eq!(resolve_shared(&mut frame(2), &shared), Err(BadShare { index: 2, count: 1 }));
-    }
-
-    fn frame(shared: u32) -> Frame {
-        let chunk = Chunk { shared, ..Chunk::default() };
-        let segment = Segment { seq: 1, ack: 0, credit: 0, body: Some(Body::Chunk(chunk)) };
-        Frame { session: 1, kind: Some(Kind::Segment(segment)) }
+        chunk
     }
 }

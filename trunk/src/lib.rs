@@ -9,6 +9,7 @@
 //! | [`peer`] | who is at the other end, and how the trunk does |
 //! | [`solo`] | a lane of its own for one session, driven by whoever holds its other side |
 //! | [`handover`] | how sessions leave a core's process for the next |
+//! | [`bare`] | one end without tasks, timers or a network, moved by hand |
 //! | [`metrics`] | every series this crate exports |
 //! | [`testing`] | both ends in memory, for tests of what stands on top |
 //!
@@ -19,12 +20,13 @@
 //! between them, so what waits is bounded by the sessions' own limits.
 
 pub mod accept;
+pub mod bare;
 mod batch;
 pub mod carrier;
 mod cell;
 pub mod dial;
+mod fan_out;
 pub mod handover;
-mod heard;
 mod invitation;
 mod lane;
 pub mod metrics;
@@ -37,7 +39,9 @@ pub mod solo;
 pub mod testing;
 
 pub use accept::{AcceptConfig, TrunkServer};
+pub use bare::Bare;
 pub use dial::{CoreTarget, OpenError, Trunks, TrunksConfig};
+pub use fan_out::arrive::BadShare;
 pub use invitation::INVITATION_BYTES_MAX;
 pub use metrics::Metrics;
 pub use peer::{Incoming, NodeIdentity, TrunkState};

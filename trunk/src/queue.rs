@@ -10,11 +10,11 @@ use antipode_proto::trunk::v1::Frame;
 use antipode_proto::trunk::v1::frame::Kind;
 use antipode_proto::turns::{Turn, Turns};
 use parking_lot::Mutex;
-use prost::Message;
 use tokio::sync::Notify;
 
-use crate::batch::{BATCH_BYTES_MAX, Draft};
+use crate::batch::{Announcing, BATCH_BYTES_MAX, Draft};
 use crate::cell::Cell;
+use crate::fan_out::announce::Announcer;
 
 /// Answers to frames of unknown sessions that may wait; a peer that makes us owe more gets none.
 const ANSWERS_MAX: usize = 4096;
@@ -24,6 +24,8 @@ const ANSWERS_MAX: usize = 4096;
 pub(crate) struct LaneQueue {
     pub(crate) index: u32,
     waiting: Mutex<Waiting>,
+    /// What all lanes of the trunk have just sent.
+    announcer: Arc<Announcer>,
     up: AtomicBool,
     /// Counts the calls that carried the lane. Only the newest may take anything from here.
     generation: AtomicU64,
@@ -58,9 +60,10 @@ pub(crate) struct Writer {
 pub(crate) struct Replaced;
 
 impl LaneQueue {
-    pub(crate) fn new(index: u32) -> Arc<Self> {
+    pub(crate) fn new(index: u32, announcer: Arc<Announcer>) -> Arc<Self> {
         Arc::new(Self {
             index,
+            announcer,
             waiting: Mutex::default(),
             up: AtomicBool::new(false),
             generation: AtomicU64::new(0),
@@ -180,12 +183,13 @@ impl Writer {
     pub(crate) fn collect(&self, draft: &mut Draft, now: Instant) -> Result<(), Replaced> {
         self.queue.release_acks(now);
         for frame in self.take_answers()? {
-            draft.push(frame);
+            draft.push(frame, None);
         }
         while draft.len_bytes() < BATCH_BYTES_MAX {
             let Some(turn) = self.queue.waiting.lock().turns.next_turn() else { break };
-            self.take_turn(turn, draft)?;
+            self.take_turn(turn, draft, now)?;
         }
+        self.queue.announcer.metrics.saved_bytes.inc_by(draft.saved_bytes());
         Ok(())
     }
 
@@ -205,17 +209,26 @@ impl Writer {
         Ok(std::mem::take(&mut waiting.answers))
     }
 
-    fn take_turn(&self, mut turn: Turn<Arc<Cell>>, draft: &mut Draft) -> Result<(), Replaced> {
+    fn take_turn(
+        &self,
+        mut turn: Turn<Arc<Cell>>,
+        draft: &mut Draft,
+        now: Instant,
+    ) -> Result<(), Replaced> {
+        let queue = &self.queue;
+        let announcing = Announcing { announcer: &queue.announcer, lane: queue.index, now };
         let cell = Arc::clone(&turn.session);
         cell.queued.store(false, Ordering::Release);
         let (outcome, after) = cell.turn(|machine| {
             // Under the machine's lock: a newer call counts up before it changes any machine.
             let outcome = self.check();
             while outcome.is_ok() && turn.deficit > 0 && draft.len_bytes() < BATCH_BYTES_MAX {
+                let replayed = machine.replayed();
                 let Some(kind) = cell.next_frame(machine) else { break };
                 let frame = Frame { session: cell.id, kind: Some(kind) };
-                turn.deficit -= i64::try_from(frame.encoded_len()).unwrap_or(i64::MAX);
-                draft.push(frame);
+                let is_first = machine.replayed() == replayed;
+                let len_bytes = draft.push(frame, is_first.then_some(announcing));
+                turn.deficit -= i64::try_from(len_bytes).unwrap_or(i64::MAX);
             }
             (outcome, After::of(machine))
         });

@@ -2,25 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use antipode_proto::body::{Body, INITIAL_CREDIT_BYTES};
-use antipode_proto::session::{Config, Ended, Session, Side};
-use antipode_proto::trunk::v1::frame::Kind;
-use antipode_proto::trunk::v1::{
-    Attach, Attached, Batch, Cause, Frame, RequestHead, Reset, Segment,
-};
+use antipode_proto::body::Body;
+use antipode_proto::session::{Config, Session, Side};
+use antipode_proto::trunk::v1::{Cause, RequestHead};
 use antipode_runtime::clock;
 use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::batch::{BadShare, resolve_shared};
 use crate::cell::Cell;
-use crate::metrics::{Direction, Metrics};
-use crate::peer::{Incoming, NodeIdentity};
+use crate::fan_out::announce::Announcer;
+use crate::fan_out::wait::FanIn;
+use crate::metrics::Metrics;
 use crate::port::SessionPort;
 use crate::queue::{LaneQueue, Writer};
 
@@ -37,6 +33,10 @@ pub(crate) struct Sessions {
     admission: Option<Admission>,
     /// At the core: what a predecessor had taken on, or we had when a successor was to take over.
     settled: Mutex<BTreeSet<u64>>,
+    /// What this end has just sent.
+    announcer: Arc<Announcer>,
+    /// At the node: what the core numbered, and who waits for it.
+    fan_in: Option<FanIn>,
     pub(crate) metrics: Metrics,
 }
 
@@ -70,39 +70,6 @@ impl Drop for HeldLane {
     }
 }
 
-/// How the core takes in new sessions.
-#[derive(Debug)]
-pub(crate) struct Admission {
-    pub(crate) incoming: mpsc::Sender<Incoming>,
-    pub(crate) node: NodeIdentity,
-    pub(crate) limit: Arc<SessionLimit>,
-    pub(crate) pause: Arc<Pause>,
-}
-
-/// A count of sessions that all trunks of a core share.
-#[derive(Debug)]
-pub(crate) struct SessionLimit {
-    open: AtomicUsize,
-    max: usize,
-}
-
-impl SessionLimit {
-    pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { open: AtomicUsize::new(0), max })
-    }
-
-    fn take(&self) -> bool {
-        let taken = self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
-            (open < self.max).then_some(open + 1)
-        });
-        taken.is_ok()
-    }
-
-    fn give_back(&self) {
-        self.open.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl Sessions {
     pub(crate) fn new(
         lanes: u32,
@@ -110,17 +77,22 @@ impl Sessions {
         admission: Option<Admission>,
         metrics: Metrics,
     ) -> Arc<Self> {
-        let lanes = (0..lanes.max(1))
-            .map(|index| Lane { queue: LaneQueue::new(index), revoked: Mutex::default() })
-            .collect();
+        let announcer = Arc::new(Announcer::new(metrics.fan_out.clone()));
+        let lane = |index| Lane {
+            queue: LaneQueue::new(index, Arc::clone(&announcer)),
+            revoked: Mutex::default(),
+        };
+        let lanes = (0..lanes.max(1)).map(lane).collect();
         Arc::new(Self {
             config,
             cells: DashMap::new(),
             lanes,
             next_id: AtomicU64::new(1),
             peer_run: Mutex::new(None),
+            fan_in: admission.is_none().then(|| FanIn::new(metrics.fan_out.clone())),
             admission,
             settled: Mutex::default(),
+            announcer,
             metrics,
         })
     }
@@ -168,6 +140,7 @@ impl Sessions {
         *known = Some(run.to_vec());
         drop(known);
         if restarted {
+            self.fan_in.iter().for_each(FanIn::clear);
             self.for_each_cell(|_| true, |cell| cell.change(Session::handle_peer_restart));
         }
     }
@@ -183,10 +156,11 @@ impl Sessions {
         *current = CancellationToken::new();
         let revoked = current.clone();
         let writer = lane.queue.writer();
-        self.detach(lane, index);
+        let waiting = self.detach(lane, index);
         lane.queue.set_up(true);
         self.metrics.lanes_up.inc();
         drop(current);
+        self.ask_again(waiting);
         if self.admission.is_none() {
             self.for_each_cell(
                 |cell| cell.queue.index == index,
@@ -198,31 +172,17 @@ impl Sessions {
 
     fn lane_down(&self, index: u32, generation: u64) {
         let Some(lane) = self.lane(index) else { return };
-        let _current = lane.revoked.lock();
+        let current = lane.revoked.lock();
         if lane.queue.generation() == generation {
-            self.detach(lane, index);
+            let waiting = self.detach(lane, index);
+            drop(current);
+            self.ask_again(waiting);
         }
     }
 
     /// Tells every call that carries one of the lanes to go.
     pub(crate) fn revoke_lanes(&self) {
         self.lanes.iter().for_each(|lane| lane.revoked.lock().cancel());
-    }
-
-    /// Takes everything a batch brought.
-    pub(crate) fn handle_batch(self: &Arc<Self>, batch: Batch, lane: u32) -> Result<(), BadShare> {
-        let Batch { frames, shared, .. } = batch;
-        self.metrics.count_frames(Direction::In, frames.len());
-        for mut frame in frames {
-            resolve_shared(&mut frame, &shared)?;
-            let Some(kind) = frame.kind else { continue };
-            let cell = self.cells.get(&frame.session).map(|cell| Arc::clone(&cell));
-            match cell {
-                Some(cell) => cell.handle_frame(kind),
-                None => self.handle_unknown(frame.session, kind, lane),
-            }
-        }
-        Ok(())
     }
 
     /// Ends sessions that have been without a lane for too long. Whether their lane is up says
@@ -232,6 +192,10 @@ impl Sessions {
         let is_due =
             |machine: &Session| machine.poll_timeout().is_some_and(|timeout| timeout <= now);
         self.for_each_cell(|cell| cell.look(is_due), |cell| cell.handle_timeout(now));
+        self.announcer.handle_timeout(now);
+        if let Some(fan_in) = &self.fan_in {
+            self.ask_again(fan_in.handle_timeout(now));
+        }
     }
 
     /// The earliest time that any session names.
@@ -250,6 +214,7 @@ impl Sessions {
 
     pub(crate) fn forget(&self, id: u64) {
         let Some((_, cell)) = self.cells.remove(&id) else { return };
+        self.fan_in.iter().for_each(|fan_in| fan_in.forget(id));
         let (replayed, ended) =
             cell.look(|machine| (machine.replayed(), machine.ended().map(|ended| ended.cause)));
         self.metrics.count_end(ended, replayed);
@@ -259,13 +224,18 @@ impl Sessions {
         }
     }
 
+    fn cell(&self, id: u64) -> Option<Arc<Cell>> {
+        self.cells.get(&id).map(|cell| Arc::clone(&cell))
+    }
+
     fn lane(&self, index: u32) -> Option<&Lane> {
         usize::try_from(index).ok().and_then(|index| self.lanes.get(index))
     }
 
-    fn detach(&self, lane: &Lane, index: u32) {
+    /// Says who waits for what the lane may have been about to bring.
+    fn detach(&self, lane: &Lane, index: u32) -> Vec<(u64, u32)> {
         if !lane.queue.is_up() {
-            return;
+            return Vec::new();
         }
         lane.queue.set_up(false);
         self.metrics.lanes_up.dec();
@@ -275,6 +245,8 @@ impl Sessions {
             |cell| cell.change(|machine| machine.handle_link_down(now)),
         );
         lane.queue.clear();
+        self.announcer.forget_lane(index);
+        self.fan_in.as_ref().map_or_else(Vec::new, |fan_in| fan_in.lane_down(index))
     }
 
     /// `false`, with nothing done, if the number is in use.
@@ -297,58 +269,6 @@ impl Sessions {
         picked.sort_unstable_by_key(|cell| cell.id);
         picked.iter().for_each(act);
     }
-
-    fn handle_unknown(self: &Arc<Self>, id: u64, kind: Kind, lane: u32) {
-        let (Some(admission), Some(queue)) = (&self.admission, self.queue(lane)) else { return };
-        if self.is_handed_over(admission, id, &kind, queue) {
-            return;
-        }
-        match kind {
-            Kind::Segment(Segment { seq: 1, ref body, .. })
-                if matches!(body, Some(Body::Request(_))) =>
-            {
-                self.admit(admission, id, kind, queue);
-            }
-            Kind::Segment(_) => queue.answer(reset(id, Cause::SessionLost, "unknown session")),
-            // Nothing of it has arrived here: the node may start from the beginning.
-            Kind::Attach(Attach { epoch, received: 0, .. }) => {
-                let attached = Attached { epoch, received: 0, credit: INITIAL_CREDIT_BYTES };
-                queue.answer(Frame { session: id, kind: Some(Kind::Attached(attached)) });
-            }
-            Kind::Attach(_) => queue.answer(reset(id, Cause::SessionLost, "unknown session")),
-            Kind::Ack(_) | Kind::Attached(_) | Kind::Reset(_) | Kind::GoAway(_) => {}
-        }
-    }
-
-    fn admit(self: &Arc<Self>, admission: &Admission, id: u64, kind: Kind, queue: &Arc<LaneQueue>) {
-        let Ok(permit) = admission.incoming.try_reserve() else {
-            self.metrics.refused.inc();
-            return queue.answer(reset(id, Cause::CoreFull, "the core is busy"));
-        };
-        if !admission.limit.take() {
-            self.metrics.refused.inc();
-            return queue.answer(reset(id, Cause::CoreFull, "the core is full"));
-        }
-        let machine = Session::new(Side::Core, self.config, clock::now());
-        let cell = Cell::new(id, machine, Arc::clone(queue), Arc::downgrade(self));
-        if !self.insert(Arc::clone(&cell)) {
-            // Only a node that opens one number on two lanes at once: the first one has it.
-            return admission.limit.give_back();
-        }
-        cell.handle_frame(kind);
-        let port = SessionPort::new(cell);
-        let Ok(Some(first)) = port.try_deliver() else { return };
-        port.consumed(first.seq);
-        if let Body::Request(head) = first.body {
-            permit.send(Incoming { head: *head, port, node: admission.node.clone() });
-        }
-    }
-}
-
-fn reset(session: u64, cause: Cause, detail: &str) -> Frame {
-    let Ended { cause, detail } = Ended::new(cause, detail);
-    let reset = Reset { cause: cause.into(), detail };
-    Frame { session, kind: Some(Kind::Reset(reset)) }
 }
 
 /// Spreads consecutive numbers over the lanes (the finaliser of SplitMix64).
@@ -358,8 +278,12 @@ const fn spread(id: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
+mod admit;
+mod arrive;
 mod handover;
 #[cfg(test)]
 mod tests;
 
+use admit::reset;
+pub(crate) use admit::{Admission, SessionLimit};
 pub(crate) use handover::Pause;

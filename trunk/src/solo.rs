@@ -21,6 +21,8 @@ use antipode_proto::trunk::v1::frame::Kind;
 use antipode_runtime::clock;
 
 use crate::cell::Cell;
+use crate::fan_out::announce::Announcer;
+use crate::metrics::FanOutMetrics;
 use crate::port::SessionPort;
 use crate::queue::{LaneQueue, Writer};
 
@@ -36,7 +38,7 @@ pub struct Solo {
 /// Joins a machine's two users. `id` is for the log only.
 #[must_use]
 pub fn solo(machine: Session, id: u64) -> (SessionPort, Solo) {
-    let queue = LaneQueue::new(0);
+    let queue = LaneQueue::new(0, Arc::new(Announcer::new(FanOutMetrics::default())));
     let writer = queue.writer();
     let cell = Cell::new(id, machine, queue, Weak::new());
     cell.change(|_| ());

@@ -59,7 +59,7 @@ impl Sessions {
         for (index, lane) in (0..).zip(&self.lanes) {
             let current = lane.revoked.lock();
             current.cancel();
-            self.detach(lane, index);
+            let _ = self.detach(lane, index);
         }
     }
 

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use antipode_proto::trunk::v1::frame::Kind;
+use antipode_proto::trunk::v1::{Batch, Frame, Segment};
+use tokio::sync::mpsc;
+
 use super::*;
+use crate::peer::Incoming;
 use crate::peer::NodeIdentity;
 
 const ONE_LANE: u32 = 1;
@@ -65,5 +70,5 @@ fn opening(session: u64) -> Batch {
     let body = Some(Body::from(RequestHead::default()));
     let segment = Segment { seq: 1, ack: 0, credit: 0, body };
     let frame = Frame { session, kind: Some(Kind::Segment(segment)) };
-    Batch { hello: None, frames: vec![frame], shared: Vec::new() }
+    Batch { frames: vec![frame], ..Batch::default() }
 }
