@@ -147,6 +147,17 @@ pub(crate) fn forgotten_when_complete(world: &mut World<'_>) {
     world.linger();
 }
 
+/// There is nothing left that the peer would have to hear.
+pub(crate) fn reset_when_complete(world: &mut World<'_>) {
+    world.end();
+    world.drain();
+    let position = Position { seq: world.next_seq(), ..Position::default() };
+    world.frame(Frame::End(position, Box::new(end_of(Cause::BackendClosed, None, ""))));
+    world.consume_all();
+    world.call(json!({ "do": "reset", "cause": 20, "detail": "too late" }));
+    world.linger();
+}
+
 pub(crate) fn peer_resets(world: &mut World<'_>) {
     let reset = Reset { cause: Cause::BackendLost.into(), detail: "gone".into() };
     world.frame(Frame::Reset(reset));
@@ -254,7 +265,19 @@ pub(crate) fn quarter_edges(world: &mut World<'_>) {
     world.linger();
 }
 
-/// Credit and replay buffer are full when their last byte is taken, not before.
+/// A buffer of 64 KiB has room while one byte of it is free.
+pub(crate) fn buffer_edges(world: &mut World<'_>) {
+    world.drain();
+    for len in [16_320, 16_320, 16_320, 16_320 - 64, 0] {
+        world.send(len);
+    }
+    world.drain();
+    world.ack(1);
+    world.send(16_320 + 64);
+    world.linger();
+}
+
+/// Credit is spent when its last byte is taken, not before.
 pub(crate) fn room_edges(world: &mut World<'_>) {
     world.drain();
     for _ in 0..15 {

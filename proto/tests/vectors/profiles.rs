@@ -162,11 +162,11 @@ pub(crate) fn profiles() -> Vec<Profile> {
             ..LIFE
         },
         Profile {
-            name: "download, the window is small",
+            name: "download, the window is as large as it may be",
             seed: 7,
             weights: DOWNLOAD,
-            sizes: ROUND,
-            credit_bytes_max: 512 * KIB,
+            sizes: LARGE,
+            credit_bytes_max: 300 * KIB,
             ..LIFE
         },
         Profile { name: "pressure", seed: 8, weights: PRESSURE, sizes: ROUND, steps: 300, ..LIFE },
@@ -194,6 +194,13 @@ pub(crate) fn profiles() -> Vec<Profile> {
             ..LIFE
         },
     ];
+    profiles.push(Profile {
+        name: "the replay buffer to the byte, from the start",
+        seed: 99,
+        steps: 0,
+        then: Some(then::buffer_edges),
+        ..small()
+    });
     for (seed, (side, name, then)) in (100..).zip(directed()) {
         let steps = if name.ends_with("from the start") { 0 } else { 24 };
         profiles.push(Profile { name, side, seed, steps, then: Some(then), ..LIFE });
@@ -222,6 +229,7 @@ fn directed() -> Vec<Directed> {
         ("client", "resumed, and the credit was spent", then::resume_at_credit),
         ("client", "a server that has heard nothing from the start", then::resume_from_nothing),
         ("client", "forgotten when all was said", then::forgotten_when_complete),
+        ("client", "reset when all was said", then::reset_when_complete),
         ("client", "reset by the peer", then::peer_resets),
         ("client", "reset for a cause of later", then::peer_resets_unknown),
         ("client", "reset with a long detail", then::reset_with_long_detail),

@@ -56,10 +56,24 @@ fn a_session_that_ended_is_handed_over_as_ended() {
 #[test]
 fn what_is_imported_exports_the_same() {
     let now = start();
-    let state = busy(now).export();
+    let mut state = busy(now).export();
+    state.receiver.as_mut().expect("a receiver").window = 4 * INITIAL_CREDIT_BYTES; // It grew.
     let imported = Session::import(state.clone(), Config::default(), now).expect("a good state");
     assert_eq!(imported.export(), state);
     assert_eq!(imported.replayed(), 1);
+}
+
+#[test]
+fn what_the_older_process_consumed_does_not_make_the_window_grow() {
+    let now = start();
+    let mut state = busy(now).export();
+    let receiver = state.receiver.as_mut().expect("a receiver");
+    receiver.consumed_bytes = 8 * INITIAL_CREDIT_BYTES;
+    receiver.granted = 9 * INITIAL_CREDIT_BYTES;
+    let mut server = Session::import(state, Config::default(), now).expect("a good state");
+    server.handle_consumed(3.into(), now);
+    let receiver = server.export().receiver.expect("a receiver");
+    assert_eq!((receiver.consumed, receiver.window), (3, INITIAL_CREDIT_BYTES));
 }
 
 #[track_caller]
