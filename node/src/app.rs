@@ -105,7 +105,8 @@ impl App {
         let member = Member::join(member_config(&config), &shutdown).await?;
         info!(member.id = member.identity().member_id(), "joined");
         let underlay = underlay(&config, &member, &shutdown, tunnel_metrics).await?;
-        let trunks = trunks(&config, &member, &underlay, &shutdown, trunk_metrics)?;
+        let run = rand::random();
+        let trunks = trunks(&config, run, &member, &underlay, &shutdown, trunk_metrics)?;
         let waking = underlay.clone();
         trunks.on_dial(move |core| waking.handshake_to(core));
         let front = Arc::new(Front::new(&config, trunks.clone(), metrics.clone(), &shutdown));
@@ -114,8 +115,9 @@ impl App {
         shutdown.spawn_service(watch);
         let tunnels = roster::follow(&member, &underlay, &trunks, &config, &shutdown);
         report::watch(&front, &member, &readiness);
+        report::watch_neighbours(&front, &member);
         let heartbeat = report::heartbeat(Arc::clone(&front), probe, tunnels);
-        member.attend(introduction(&config), heartbeat);
+        member.attend(introduction(&config, run), heartbeat);
 
         let gates = Arc::new(Gates::new(&front));
         let clients = listeners.iter().map(Listener::address).collect();
@@ -202,6 +204,7 @@ async fn underlay(
 
 fn trunks(
     config: &Config,
+    run: [u8; 16],
     member: &Member,
     underlay: &Underlay,
     shutdown: &Shutdown,
@@ -219,18 +222,19 @@ fn trunks(
         tuning: TrunkTuning::default(),
         session: SessionConfig::default(),
         lanes: u32::from(config.trunk.lanes),
-        run: rand::random(),
+        run,
         software: SOFTWARE.to_owned(),
     };
     Ok(Trunks::start(trunks, socket, shutdown, metrics)?)
 }
 
-fn introduction(config: &Config) -> Introduction {
+fn introduction(config: &Config, run: [u8; 16]) -> Introduction {
     let member = &config.member;
     let location = member
         .location
         .map(|location| Location { latitude: location.latitude, longitude: location.longitude });
     Introduction {
+        run: run.to_vec().into(),
         software: SOFTWARE.to_owned(),
         region: member.region.to_string(),
         location,

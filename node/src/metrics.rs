@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::front::pacing::Turn;
+
 /// The node's counters. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -38,6 +40,24 @@ pub struct Metrics {
     pub certificate_reloads: Family<Label, Counter>,
     /// Sessions told to go because the node drains.
     pub sessions_drained: Counter,
+    /// Invitations to resumable clients, to go on elsewhere.
+    pub sessions_invited: Counter,
+    /// WebSockets at this node right now whose session can go on elsewhere.
+    pub sessions_resumable: Gauge,
+    /// WebSockets whose session goes on here.
+    pub resumes: Counter,
+    /// Clients that had to wait for their turn, by what for.
+    pub turns_waited: Family<Label, Counter>,
+}
+
+/// A resumable session, counted for as long as it is here.
+#[derive(Debug)]
+pub(crate) struct Resumable(Gauge);
+
+impl Drop for Resumable {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// One label of a closed set; the family says what it is called.
@@ -140,6 +160,10 @@ impl Default for Metrics {
             open_latency: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
             certificate_reloads: Family::default(),
             sessions_drained: Counter::default(),
+            sessions_invited: Counter::default(),
+            sessions_resumable: Gauge::default(),
+            resumes: Counter::default(),
+            turns_waited: Family::default(),
         }
     }
 }
@@ -166,6 +190,23 @@ impl Metrics {
         registry.register_with_unit("open_latency", help, Unit::Seconds, open_latency);
         registry.register("certificate_reloads", "Certificates read again", certificate_reloads);
         registry.register("sessions_drained", "Sessions told to go", sessions_drained);
+        let Self { sessions_invited, sessions_resumable, resumes, turns_waited, .. } = self.clone();
+        registry.register("sessions_invited", "Invitations to go on elsewhere", sessions_invited);
+        let help = "WebSockets whose session can go on elsewhere";
+        registry.register("sessions_resumable", help, sessions_resumable);
+        registry.register("resumes", "WebSockets whose session goes on here", resumes);
+        registry.register("turns_waited", "Clients that waited for their turn", turns_waited);
+    }
+
+    /// Counts a resumable session for as long as what is returned lives.
+    pub(crate) fn resumable(&self) -> Resumable {
+        self.sessions_resumable.inc();
+        Resumable(self.sessions_resumable.clone())
+    }
+
+    /// A client has to wait for its turn.
+    pub fn waited(&self, turn: Turn) {
+        self.turns_waited.get_or_create(&Label { name: "what", value: turn.label() }).inc();
     }
 
     /// The trunk took a session.
@@ -294,6 +335,10 @@ mod tests {
         metrics.flow(Direction::Down).payload(7);
         metrics.open_latency.observe(0.2);
         metrics.sessions_drained.inc();
+        metrics.sessions_invited.inc();
+        drop(metrics.resumable());
+        metrics.resumes.inc();
+        metrics.waited(Turn::Resume);
 
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -311,6 +356,10 @@ mod tests {
             "antipode_node_open_latency_seconds_count 1",
             "antipode_node_certificate_reloads_total{outcome=\"kept\"} 1",
             "antipode_node_sessions_drained_total 1",
+            "antipode_node_sessions_invited_total 1",
+            "antipode_node_sessions_resumable 0",
+            "antipode_node_resumes_total 1",
+            "antipode_node_turns_waited_total{what=\"resume\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
         }

@@ -43,6 +43,19 @@ pub(super) fn watch(front: &Arc<Front>, member: &Member, readiness: &Readiness) 
     });
 }
 
+/// Keeps what clients are told of other nodes true to the gateway's word.
+pub(super) fn watch_neighbours(front: &Arc<Front>, member: &Member) {
+    let (told, mut neighbours) = (Arc::clone(front), member.neighbours());
+    front.shutdown.spawn_service(async move {
+        loop {
+            told.elsewhere().set(&neighbours.borrow_and_update());
+            if neighbours.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
 /// Draws up a heartbeat each time it is called.
 pub(super) fn heartbeat(
     front: Arc<Front>,

@@ -12,13 +12,16 @@ use http::HeaderValue;
 use serde::Deserialize;
 
 use super::{
-    Carrier, CertificateFiles, Config, FrontLimits, Listen, Location, Membership, SessionLimits,
-    Trunk, Tunnel, Upgrade,
+    Carrier, CertificateFiles, Config, FrontLimits, Listen, Location, Membership, Pacing,
+    SessionLimits, Trunk, Tunnel, Upgrade,
 };
 use crate::headers::trusted::TrustedProxies;
 
-/// Long enough for sessions to be told one by one, short enough for a supervisor's patience.
-const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(30);
+/// Long enough for a full node's clients to be told one by one, and for those that fail elsewhere to
+/// try again. A supervisor needs as much patience: systemd's `TimeoutStopSec`.
+const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(600);
+/// A tenth of what one neighbour takes (`pacing.resumes_per_second_max`).
+const DRAIN_PER_SECOND_DEFAULT: u32 = 100;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +37,8 @@ pub(super) struct File {
     #[serde(default)]
     front: FrontLimits,
     #[serde(default)]
+    pacing: Pacing,
+    #[serde(default)]
     session: SessionLimits,
     #[serde(default)]
     upgrade: UpgradeTable,
@@ -41,12 +46,18 @@ pub(super) struct File {
     forwarded: ForwardedTable,
     #[serde(with = "humantime_serde", default = "drain_grace_default")]
     drain_grace: Duration,
+    #[serde(default = "drain_per_second_default")]
+    drain_per_second: u32,
     #[serde(default)]
     admin: AdminTable,
 }
 
 const fn drain_grace_default() -> Duration {
     DRAIN_GRACE_DEFAULT
+}
+
+const fn drain_per_second_default() -> u32 {
+    DRAIN_PER_SECOND_DEFAULT
 }
 
 #[derive(Deserialize)]
@@ -121,6 +132,10 @@ impl TryFrom<File> for Config {
         }
         front.check()?;
         session.check()?;
+        file.pacing.check()?;
+        if file.drain_per_second == 0 {
+            return Err("drain_per_second must be at least 1, or nobody would ever go".into());
+        }
         let core_endpoints = tunnel.core_endpoints()?;
         let tunnel = tunnel.check()?;
         match (trunk.carrier, &tunnel) {
@@ -140,10 +155,12 @@ impl TryFrom<File> for Config {
             core_endpoints,
             trunk,
             front,
+            pacing: file.pacing,
             session,
             upgrade: file.upgrade.check()?,
             trusted_proxies: file.forwarded.check()?,
             drain_grace: file.drain_grace,
+            drain_per_second: file.drain_per_second,
             admin: file.admin,
         })
     }

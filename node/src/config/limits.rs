@@ -87,6 +87,45 @@ impl Default for SessionLimits {
     }
 }
 
+/// How fast clients are let in when many come at once; each rate has a burst of one second's worth.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pacing {
+    /// TLS handshakes in a second, at 0.4 ms each: two fifths of a core. Beyond, after `wait_max`,
+    /// the socket is closed. 0: no limit.
+    pub handshakes_per_second_max: u32,
+    /// New WebSockets in a second: half of what the handshakes allow, for each is work for the core
+    /// and the backend too. Beyond, after `wait_max`, 503. 0: no limit.
+    pub sessions_per_second_max: u32,
+    /// WebSockets in a second whose session goes on: as many as there are handshakes, so that they
+    /// are bound by nothing else. Beyond, after `wait_max`, 503. 0: no limit.
+    pub resumes_per_second_max: u32,
+    /// How long a client may wait for its turn: about what it waits before it tries elsewhere.
+    #[serde(with = "humantime_serde")]
+    pub wait_max: Duration,
+}
+
+impl Default for Pacing {
+    fn default() -> Self {
+        Self {
+            handshakes_per_second_max: 1000,
+            sessions_per_second_max: 500,
+            resumes_per_second_max: 1000,
+            wait_max: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Pacing {
+    /// What contradicts itself.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.wait_max > Duration::from_secs(60) {
+            return Err("pacing.wait_max must be at most 60s: nobody waits longer".into());
+        }
+        Ok(())
+    }
+}
+
 impl FrontLimits {
     /// What contradicts itself, or what a library refuses.
     pub(super) fn check(&self) -> Result<(), String> {

@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 use crate::headers::trusted::TrustedProxies;
 
-pub use limits::{FrontLimits, SessionLimits};
+pub use limits::{FrontLimits, Pacing, SessionLimits};
 
 /// What one node needs to know.
 #[derive(Clone, Debug, Deserialize)]
@@ -42,6 +42,8 @@ pub struct Config {
     pub trunk: Trunk,
     /// What clients may use up before they have a session.
     pub front: FrontLimits,
+    /// How fast clients are let in.
+    pub pacing: Pacing,
     /// What a session may use up.
     pub session: SessionLimits,
     /// When upgrades are answered.
@@ -50,6 +52,8 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// How long a drain may take before the rest is cut.
     pub drain_grace: Duration,
+    /// Sessions that are told to go in a second.
+    pub drain_per_second: u32,
     /// The operator's endpoint.
     pub admin: AdminTable,
 }

@@ -19,13 +19,18 @@ fn the_example_spells_out_the_defaults() {
     let minimal: Config = toml::from_str(MINIMAL).unwrap();
 
     assert_eq!(example.front, minimal.front);
+    assert_eq!(example.pacing, minimal.pacing);
+    assert_eq!(example.drain_per_second, minimal.drain_per_second);
     assert_eq!(example.session, minimal.session);
     assert_eq!(example.trunk, minimal.trunk);
     assert_eq!(example.tunnel, minimal.tunnel);
     assert_eq!(example.upgrade, minimal.upgrade);
     assert_eq!(example.trusted_proxies, minimal.trusted_proxies);
     assert_eq!(example.drain_grace, minimal.drain_grace);
-    for key in ["clients_max", "sessions_per_ip_max", "close_timeout", "body_timeout", "lanes"] {
+    for key in ["clients_max", "sessions_per_ip_max", "close_timeout", "body_timeout", "lanes"]
+        .into_iter()
+        .chain(["handshakes_per_second_max", "wait_max", "drain_per_second"])
+    {
         assert!(text.lines().any(|line| line.starts_with(key)), "{key} is not in the example");
     }
 }
@@ -45,6 +50,8 @@ fn contradictions_are_refused() {
     check("a core nowhere", "[tunnel]\ncore_endpoints = { eu = \"10.0.0.1\" }", "is not host:port");
     check("no lanes", "[trunk]\nlanes = 0", "trunk.lanes");
     check("small heads", "[front]\nhead_bytes_max = 100", "8192");
+    check("nobody told", "drain_per_second = 0", "drain_per_second");
+    check("endless waits", "[pacing]\nwait_max = \"2m\"", "pacing.wait_max");
     check("no sessions", "[session]\nsessions_max = 0", "session.sessions_max");
     check("a bad range", "[forwarded]\ntrusted_proxies = [\"10/8\"]", "10.0.0.0/8");
     check("late subprotocols", "[upgrade]\nsubprotocols = [\"chat\"]", "early");

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -14,6 +15,12 @@ pub const ERROR_HEADER: HeaderName = HeaderName::from_static("antipode-error");
 
 /// When a client should come back: about as long as a trunk takes to come up again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// The same where many are refused at once: a burst of ten seconds' worth is spread evenly.
+const RETRY_SPREAD_SECONDS: RangeInclusive<u32> = 1..=10;
+
+/// Where else a refused client may try: addresses, best first.
+pub const CANDIDATES_HEADER: HeaderName = HeaderName::from_static("antipode-candidates");
 
 /// An answer's body.
 #[derive(Debug)]
@@ -86,11 +93,27 @@ pub struct Refusal {
     pub label: &'static str,
     /// For people.
     pub words: &'static str,
+    /// What a 503 or 429 says about coming back.
+    pub retry: Retry,
+}
+
+/// When a refused client should come back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Retry {
+    /// About when a trunk is up again.
+    Fixed,
+    /// At a time drawn for it alone: many are refused at once, and shall not come back at once.
+    Spread,
 }
 
 impl From<Refusal> for Answer {
-    fn from(Refusal { status, label, words }: Refusal) -> Self {
-        refusal(status, label, words)
+    fn from(Refusal { status, label, words, retry }: Refusal) -> Self {
+        let mut answer = refusal(status, label, words);
+        if retry == Retry::Spread && answer.headers().contains_key(RETRY_AFTER) {
+            let seconds: u32 = rand::random_range(RETRY_SPREAD_SECONDS);
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        answer
     }
 }
 

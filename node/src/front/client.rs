@@ -59,7 +59,8 @@ pub(super) async fn serve(front: Arc<Front>, transport: Transport, arrived: Arri
     let opened = Arc::clone(&guest.opened);
     let mut http = builder(&front).serve_connection(TokioIo::new(transport), guest);
     let mut draining = pin!(front.shutdown.draining());
-    let mut is_draining = false;
+    // One that comes while the node drains is told where else to go, rather than left at once.
+    let mut is_draining = front.shutdown.is_draining();
     let served = loop {
         tokio::select! {
             served = poll_fn(|task| http.poll_without_shutdown(task)) => break served,

@@ -1,5 +1,6 @@
 //! Sockets of clients: accepted, counted, and handed to a task each.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::Front;
 use super::client::{self, Arrived};
+use super::pacing::Turn;
 use super::transport::Transport;
 use crate::config::Listen;
 use crate::headers::forwarded::Scheme;
@@ -54,17 +56,14 @@ impl Listener {
         self.address
     }
 
-    /// Accepts clients until the node drains.
+    /// Accepts clients until the node stops: while it drains, they are told where else to go.
     pub fn serve(self, front: &Arc<Front>, gates: &Arc<Gates>) {
         let (front, gates) = (Arc::clone(front), Arc::clone(gates));
         let scheme = if self.tls.is_some() { Scheme::Https } else { Scheme::Http };
         info!(address = %self.address, scheme = scheme.as_str(), "clients can come in");
         front.shutdown.clone().spawn_service(async move {
-            tokio::select! {
-                failure = self.accept_for_ever(&front, &gates) => front.shutdown.fail(failure),
-                () = front.shutdown.draining() => {}
-            }
-            debug!(address = %self.address, "listener closed");
+            let failure = self.accept_for_ever(&front, &gates).await;
+            front.shutdown.fail(failure);
         });
     }
 
@@ -100,15 +99,17 @@ impl Listener {
         let stall_timeout = front.session.client_stall_timeout;
         let Some(tls) = self.tls.clone().map(TlsAcceptor::from) else {
             let transport = Transport::plain(tcp, stall_timeout);
-            front.shutdown.spawn(client::serve(Arc::clone(front), transport, arrived));
+            begin(front, client::serve(Arc::clone(front), transport, arrived));
             return;
         };
-        let Ok(handshake) = Arc::clone(&gates.handshakes).try_acquire_owned() else {
-            front.metrics.client_refused("handshakes_max");
-            return;
-        };
-        let front = Arc::clone(front);
-        front.shutdown.clone().spawn(async move {
+        let (front, handshakes) = (Arc::clone(front), Arc::clone(&gates.handshakes));
+        begin(&front.clone(), async move {
+            if front.pacing.turn(Turn::Handshake, &front.metrics).await.is_err() {
+                return front.metrics.client_refused(Turn::Handshake.limit());
+            }
+            let Ok(handshake) = handshakes.try_acquire_owned() else {
+                return front.metrics.client_refused("handshakes_max");
+            };
             let accepted =
                 tokio::time::timeout(front.limits.handshake_timeout, tls.accept(tcp)).await;
             drop(handshake);
@@ -116,7 +117,7 @@ impl Listener {
                 Ok(Ok(stream)) => {
                     let transport = Transport::tls(stream, stall_timeout);
                     let arrived = Arrived { scheme: Scheme::Https, ..arrived };
-                    front.shutdown.spawn(client::serve(Arc::clone(&front), transport, arrived));
+                    begin(&front, client::serve(Arc::clone(&front), transport, arrived));
                     HandshakeOutcome::Completed
                 }
                 Ok(Err(error)) => {
@@ -127,6 +128,15 @@ impl Listener {
             };
             front.metrics.handshake(outcome);
         });
+    }
+}
+
+/// Starts a client's task. The drain waits for those who were here before it.
+fn begin(front: &Front, task: impl Future<Output = ()> + Send + 'static) {
+    if front.shutdown.is_draining() {
+        front.shutdown.spawn_service(task);
+    } else {
+        front.shutdown.spawn(task);
     }
 }
 

@@ -13,8 +13,10 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Request, StatusCode, request};
 use hyper::body::Incoming;
 
-use super::answer::{self, Answer, Refusal};
+use super::answer::{self, Answer, Refusal, Retry};
 use super::client::Guest;
+use super::pacing::Turn;
+use super::resume::{self, Offer};
 use crate::config::Upgrade;
 use crate::headers::forwarded::{self, Arrival};
 use crate::headers::{drop_fields, from_wire, hop, to_wire};
@@ -30,7 +32,16 @@ const TOO_LARGE: Refusal = Refusal {
     status: StatusCode::PAYLOAD_TOO_LARGE,
     label: "body_bytes_max",
     words: "the request's body is larger than this relay lets through",
+    retry: Retry::Fixed,
 };
+
+/// Which core gets a session.
+enum Way {
+    /// The trunks choose.
+    AnyCore,
+    /// The one that holds it.
+    ToCore(String),
+}
 
 /// Carries a plain HTTP request to the backend and its answer back.
 pub(super) async fn exchange(
@@ -46,9 +57,9 @@ pub(super) async fn exchange(
     }
     let is_head = parts.method == http::Method::HEAD;
     let head = head(guest, parts, authority, SessionKind::Http);
-    let session = match open(guest, head, Kind::Http) {
+    let session = match open(guest, head, Kind::Http, Way::AnyCore) {
         Ok(session) => session,
-        Err(refusal) => return refusal.into(),
+        Err(refusal) => return guest.front.refusal(refusal),
     };
     let exchange = Arc::new(Exchange::new(session));
     exchange_body::upload(&exchange, body);
@@ -63,34 +74,65 @@ pub(super) async fn websocket(
     key: &str,
 ) -> Answer {
     let (parts, _) = request.into_parts();
-    let mut head = head(guest, parts, authority, SessionKind::Websocket);
-    if let Upgrade::Early { subprotocols } = &guest.front.upgrade {
-        let chosen = agree_early(&mut head, subprotocols);
-        let session = match open(guest, head, Kind::WebSocket) {
-            Ok(session) => session,
-            Err(refusal) => return refusal.into(),
-        };
-        let mut headers = HeaderMap::new();
-        if let Some(chosen) = chosen {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, chosen);
-        }
-        return switch(guest, session, headers, key, Answered::Early);
+    match upgrade(guest, parts, authority, key).await {
+        Ok(answer) => answer,
+        Err(refusal) => guest.front.refusal(refusal),
     }
-    let session = match open(guest, head, Kind::WebSocket) {
-        Ok(session) => session,
-        Err(refusal) => return refusal.into(),
+}
+
+async fn upgrade(
+    guest: &Guest,
+    parts: request::Parts,
+    authority: String,
+    key: &str,
+) -> Result<Answer, Refusal> {
+    let front = &guest.front;
+    let offer = Offer::of(&parts.headers).inspect_err(|refusal| {
+        front.metrics.refused(refusal.label);
+    })?;
+    let mut head = head(guest, parts, authority, SessionKind::Websocket);
+    head.resumable = offer != Offer::Plain;
+    let (known, turn, way) = match (offer, &front.upgrade) {
+        // What the core answers is known: it goes on, or it says why not in the WebSocket.
+        (Offer::Resume { core }, _) => {
+            (Some(&[resume::AGREED][..]), Turn::Resume, Way::ToCore(core))
+        }
+        (Offer::Plain, Upgrade::Early { subprotocols }) => {
+            (Some(&subprotocols[..]), Turn::Session, Way::AnyCore)
+        }
+        // Whether the core agrees to a session that can go on elsewhere is its own to say.
+        (Offer::Resumable, Upgrade::Early { .. }) | (_, Upgrade::AfterBackend) => {
+            (None, Turn::Session, Way::AnyCore)
+        }
     };
-    let response = match first_head(&session).await {
-        Ok(response) => response,
-        Err(refusal) => return refusal.into(),
-    };
+    let chosen = known.map(|known| agree_early(&mut head, known));
+    check_draining(guest)?;
+    if front.pacing.turn(turn, &front.metrics).await.is_err() {
+        front.metrics.refused(turn.limit());
+        return Err(Refusal {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            label: turn.limit(),
+            words: "too many come at once: try again soon, or elsewhere",
+            retry: Retry::Spread,
+        });
+    }
+    let session = open(guest, head, Kind::WebSocket, way)?;
+    if turn == Turn::Resume {
+        front.metrics.resumes.inc();
+    }
+    if let Some(chosen) = chosen {
+        let chosen = chosen.map(|chosen| (SEC_WEBSOCKET_PROTOCOL, chosen));
+        let headers = chosen.into_iter().collect();
+        return Ok(switch(guest, session, headers, key, Answered::Early));
+    }
+    let response = first_head(&session).await?;
     if response.status == 101 {
         let headers = from_wire(response.headers);
-        return switch(guest, session, headers, key, Answered::AfterBackend);
+        return Ok(switch(guest, session, headers, key, Answered::AfterBackend));
     }
     let exchange = Arc::new(Exchange::new(session));
     exchange.end_up();
-    exchange_body::download(exchange, response, false)
+    Ok(exchange_body::download(exchange, response, false))
 }
 
 /// The request as the core gets it.
@@ -135,17 +177,30 @@ fn agree_early(head: &mut RequestHead, known: &[HeaderValue]) -> Option<HeaderVa
     chosen
 }
 
+/// Nobody comes in any more once the drain has begun.
+fn check_draining(guest: &Guest) -> Result<(), Refusal> {
+    let front = &guest.front;
+    if !front.shutdown.is_draining() {
+        return Ok(());
+    }
+    front.metrics.refused("node_draining");
+    Err(Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        label: "node_draining",
+        words: "this relay goes away: ask for another",
+        retry: Retry::Spread,
+    })
+}
+
 /// A session within the limits, or the refusal.
-fn open(guest: &Guest, head: RequestHead, kind: Kind) -> Result<Session, Refusal> {
+fn open(guest: &Guest, head: RequestHead, kind: Kind, way: Way) -> Result<Session, Refusal> {
+    check_draining(guest)?;
     let front = &guest.front;
     let refuse = |status, label: &'static str, words| {
         front.metrics.refused(label);
-        Refusal { status, label, words }
+        Refusal { status, label, words, retry: Retry::Fixed }
     };
     let unavailable = StatusCode::SERVICE_UNAVAILABLE;
-    if front.shutdown.is_draining() {
-        return Err(refuse(unavailable, "node_draining", "this relay goes away: ask for another"));
-    }
     let ip = head.client_ip.parse().unwrap_or_else(|_| guest.peer.ip());
     let admitted = front.admission.admit(ip).map_err(|refused| match refused {
         Refused::Full => refuse(unavailable, "full", "this relay is full: try another"),
@@ -154,15 +209,24 @@ fn open(guest: &Guest, head: RequestHead, kind: Kind) -> Result<Session, Refusal
             refuse(StatusCode::TOO_MANY_REQUESTS, "sessions_per_ip", words)
         }
     })?;
-    let opened = front.trunks.open(head);
-    front.note_core(opened.as_ref().map(|_| ()).map_err(|error| *error));
-    let port = opened.map_err(|error| {
-        let label = match error {
-            OpenError::NoCore => "no_core",
-            OpenError::TrunkDown => "trunk_down",
-        };
-        refuse(unavailable, label, "this relay can't reach its core: try again soon")
-    })?;
+    let port = match way {
+        Way::AnyCore => {
+            let opened = front.trunks.open(head);
+            front.note_core(opened.as_ref().map(|_| ()).map_err(|error| *error));
+            opened.map_err(|error| {
+                let label = match error {
+                    OpenError::NoCore => "no_core",
+                    OpenError::TrunkDown => "trunk_down",
+                };
+                refuse(unavailable, label, "this relay can't reach its core: try again soon")
+            })?
+        }
+        // A client names the core: that it is not there says nothing of this node.
+        Way::ToCore(core) => front.trunks.open_at(&core, head).map_err(|_| {
+            let words = "this relay can't reach the core that holds the session: try another";
+            Refusal { retry: Retry::Spread, ..refuse(unavailable, "core_away", words) }
+        })?,
+    };
     Ok(Session::new(Arc::clone(front), port, admitted, kind))
 }
 
@@ -191,7 +255,8 @@ fn told(session: &Session, ended: &Ended) -> Refusal {
         return TOO_LARGE;
     }
     let telling = telling(ended.cause);
-    Refusal { status: telling.status, label: telling.label, words: telling.text }
+    let retry = Retry::Fixed;
+    Refusal { status: telling.status, label: telling.label, words: telling.text, retry }
 }
 
 async fn answer_of(exchange: Arc<Exchange>, is_head: bool) -> Answer {
@@ -201,7 +266,7 @@ async fn answer_of(exchange: Arc<Exchange>, is_head: bool) -> Answer {
             waiting.disarm();
             exchange_body::download(exchange, response, is_head)
         }
-        Err(refusal) => refusal.into(),
+        Err(refusal) => exchange.session().front().refusal(refusal),
     }
 }
 
@@ -214,6 +279,7 @@ fn switch(
     answered: Answered,
 ) -> Answer {
     let deflate = handshake::deflate_agreed(&headers);
+    let is_resumable = resume::is_agreed(&headers);
     hop::strip(&mut headers);
     drop_fields(&mut headers, |name| *name == CONTENT_LENGTH);
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -221,7 +287,7 @@ fn switch(
     let accept = handshake::accept_key(key);
     let accept = HeaderValue::from_str(&accept).expect("base64 fits a header");
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    *guest.opened.lock() = Some(Box::new(Opened { session, answered, deflate }));
+    *guest.opened.lock() = Some(Box::new(Opened { session, answered, deflate, is_resumable }));
     answer::empty(StatusCode::SWITCHING_PROTOCOLS, headers)
 }
 

@@ -8,11 +8,20 @@ use hyper::body::Incoming;
 
 use super::answer::{self, Answer};
 use super::client::Guest;
-use super::{HEALTH_PATH, open};
+use super::{HEALTH_PATH, client_js, open};
 use crate::headers::host;
 
-/// Answers one request.
+/// Answers one request; while the node drains, as the last one on its socket.
 pub(super) async fn respond(guest: &Guest, request: Request<Incoming>) -> Answer {
+    let mut answer = answer_to(guest, request).await;
+    let is_last = guest.front.shutdown.is_draining();
+    if is_last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+async fn answer_to(guest: &Guest, request: Request<Incoming>) -> Answer {
     let refuse = |status, label: &'static str, words: &str| {
         guest.front.metrics.refused(label);
         answer::last_refusal(status, label, words)
@@ -34,6 +43,9 @@ pub(super) async fn respond(guest: &Guest, request: Request<Incoming>) -> Answer
     }
     if request.uri().path() == HEALTH_PATH {
         return health(guest, request.method());
+    }
+    if request.uri().path().starts_with(client_js::FOLDER) {
+        return client_js::respond(request.method(), request.uri().path(), request.headers());
     }
     if !handshake::is_wanted(request.headers()) {
         return open::exchange(guest, request, authority).await;

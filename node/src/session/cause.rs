@@ -10,14 +10,21 @@
 //! | the core drains, or has lost the session | 1012 service restart | 503 |
 //! | the trunk did not come back in time | 1013 | 503 |
 //! | the client broke the protocol | 1002, 1007 or 1009, by what it did | 400 |
-//! | the client reads too slowly, or broke a rule | 1008 policy | 408, 403 |
+//! | the client reads too slowly | 4409, ours | 408 |
+//! | against a rule of the operator's | 1008 policy | 403 |
 //! | the client was not heard of | 1001 | 408 |
-//! | a newer attachment took the session | 1008 | 409 |
+//! | a newer attachment took the session | 4411, ours | 409 |
 //! | anything else | 1011 internal error | 500 |
 
 use antipode_proto::trunk::v1::Cause;
 use antipode_websocket::close;
 use http::StatusCode;
+
+/// The close code of a client that reads too slowly: of the range for private use, so that an
+/// application can tell it from its own backend's 1008 (RFC 6455 section 7.4.2).
+pub const SLOW_CONSUMER: u16 = 4409;
+/// The close code of an attachment whose session has moved to a newer one.
+pub const MOVED: u16 = 4411;
 
 /// How a cause reads to the client, to a counter and to a person.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,7 +55,7 @@ pub fn telling(cause: Cause) -> Telling {
         Cause::BackendProtocol => {
             (close::BAD_GATEWAY, 502, "backend_protocol", "the backend broke the protocol")
         }
-        Cause::ClientSlow => (close::POLICY, 408, "client_slow", "the client reads too slowly"),
+        Cause::ClientSlow => (SLOW_CONSUMER, 408, "client_slow", "the client reads too slowly"),
         Cause::BackendSlow => {
             (close::TRY_AGAIN_LATER, 503, "backend_slow", "the backend reads too slowly")
         }
@@ -64,7 +71,7 @@ pub fn telling(cause: Cause) -> Telling {
             (close::SERVICE_RESTART, 503, "core_draining", "the core restarts: come back")
         }
         Cause::Policy => (close::POLICY, 403, "policy", "against a rule of the operator's"),
-        Cause::Replaced => (close::POLICY, 409, "replaced", "a newer attachment took over"),
+        Cause::Replaced => (MOVED, 409, "replaced", "a newer attachment took over"),
         Cause::SessionLost => {
             (close::SERVICE_RESTART, 503, "session_lost", "the core lost the session: come back")
         }

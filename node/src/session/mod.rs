@@ -17,7 +17,7 @@ pub(crate) mod websocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
-use antipode_proto::trunk::v1::Cause;
+use antipode_proto::trunk::v1::{Cause, GoAway};
 use antipode_trunk::{Body, Delivery, Ended, Seq, SessionPort};
 use tracing::debug;
 
@@ -98,6 +98,11 @@ impl Session {
             self.end_seq.store(delivery.seq.get(), Ordering::Relaxed);
         }
         Ok(delivery)
+    }
+
+    /// Has the core tell the client where it can go on.
+    pub(crate) fn invite(&self, go_away: GoAway) {
+        self.port.invite(go_away);
     }
 
     /// Everything up to `seq` is on the client's socket, or thrown away.

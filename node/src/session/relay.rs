@@ -69,6 +69,8 @@ pub struct Relay {
     /// Since when the socket has taken nothing though something waits.
     stalled: Option<Instant>,
     drain_at: Option<Instant>,
+    invite_at: Option<Instant>,
+    invite_due: bool,
 }
 
 impl Relay {
@@ -104,6 +106,8 @@ impl Relay {
             pinged: now,
             stalled: None,
             drain_at: None,
+            invite_at: None,
+            invite_due: false,
         }
     }
 

@@ -10,9 +10,9 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use antipode_proto::trunk::v1::Cause;
+use antipode_proto::trunk::v1::{Cause, GoAway};
 use antipode_runtime::clock;
 use antipode_trunk::{Body, Delivery, Ended};
 use bytes::Bytes;
@@ -43,6 +43,8 @@ pub(crate) struct Opened {
     pub(crate) answered: Answered,
     /// permessage-deflate is agreed between client and backend.
     pub(crate) deflate: bool,
+    /// The session can go on elsewhere: client and core have agreed on antipode.resume.v1.
+    pub(crate) is_resumable: bool,
 }
 
 /// Serves the WebSocket to its end. `unread` came behind the request's head.
@@ -53,21 +55,31 @@ pub(crate) async fn run(
     unread: Bytes,
     place: Place,
 ) {
-    let Opened { session, answered, deflate } = *opened;
+    let Opened { session, answered, deflate, is_resumable } = *opened;
+    let counted = is_resumable.then(|| front.metrics.resumable());
     let now = clock::now();
     let mut relay = Box::new(Relay::new(Arc::clone(&front.session), answered, deflate, now));
     relay.socket_buffers().1.extend_from_slice(&unread);
     drop(unread);
     debug!(session.id = session.id(), "websocket open");
 
-    let mut driver = Driver { front, session, relay, transport, ready: false, is_shut: false };
+    let mut driver = Driver {
+        front,
+        session,
+        relay,
+        transport,
+        is_resumable,
+        ready: false,
+        is_shut: false,
+        close_at: None,
+    };
     let ended = driver.drive().await;
     let Driver { session, relay, mut transport, is_shut, .. } = driver;
     session.note(relay.cause());
     if !is_shut && relay.wants_shutdown() {
         timeout(SHUTDOWN, poll_fn(|task| Pin::new(&mut transport).poll_shutdown(task))).await.ok();
     }
-    drop((transport, place, relay));
+    drop((transport, place, relay, counted));
     if ended.is_ok() && timeout(FAREWELL, session.discard()).await.is_err() {
         session.reset(Cause::BackendTimeout, "the backend did not end its direction");
     }
@@ -78,10 +90,13 @@ struct Driver {
     session: Session,
     relay: Box<Relay>,
     transport: Transport,
+    is_resumable: bool,
     /// The trunk has room for a chunk.
     ready: bool,
     /// Our side of the client's socket is shut.
     is_shut: bool,
+    /// When the client is closed because the node drains.
+    close_at: Option<Instant>,
 }
 
 /// What a wait ended with.
@@ -155,6 +170,9 @@ impl Driver {
         if let Some(end) = self.relay.poll_end() {
             self.session.send(end).ok();
         }
+        if self.relay.poll_invite() {
+            self.invite();
+        }
         let mut last = None;
         while let Some(seq) = self.relay.poll_consumed() {
             last = Some(seq);
@@ -162,6 +180,16 @@ impl Driver {
         if let Some(seq) = last {
             self.session.consumed(seq);
         }
+    }
+
+    /// Tells the core where the client can go on, which tells the client.
+    fn invite(&self) {
+        let url = self.front.elsewhere.pick(&mut rand::rng()).unwrap_or_default();
+        let left = self.close_at.map(|at| at.saturating_duration_since(clock::now()));
+        let grace_ms = u64::try_from(left.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+        debug!(session.id = self.session.id(), url, grace_ms, "client invited elsewhere");
+        self.session.invite(GoAway { url, grace_ms, ..GoAway::default() });
+        self.front.metrics.sessions_invited.inc();
     }
 
     fn waits_for_trunk(&self) -> bool {
@@ -217,9 +245,13 @@ impl Driver {
             Woken::Shut => self.is_shut = true,
             Woken::Due => {}
             Woken::Draining => {
-                let delay = self.front.drain.turn(self.front.admission.sessions());
+                let leave = self.front.leave(self.is_resumable);
                 self.front.metrics.sessions_drained.inc();
-                self.relay.handle_drain(now + delay);
+                self.close_at = Some(leave.close_at);
+                self.relay.handle_drain(leave.close_at);
+                if let Some(at) = leave.invite_at {
+                    self.relay.handle_invitation(at);
+                }
             }
         }
         Ok(())

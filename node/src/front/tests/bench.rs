@@ -94,10 +94,15 @@ impl Bench {
 
     /// Waits until a session of `kind` has ended for `reason`.
     pub(super) async fn closed(&self, kind: &str, reason: &str) {
+        let labels = format!("kind=\"{kind}\",reason=\"{reason}\"");
+        self.counted(&format!("sessions_closed_total{{{labels}}} 1")).await;
+    }
+
+    /// Waits until the node's metrics have this line; the prefix is left out.
+    pub(super) async fn counted(&self, line: &str) {
         let mut registry = Registry::default();
         self.front.metrics.register(&mut registry);
-        let line =
-            format!("antipode_node_sessions_closed_total{{kind=\"{kind}\",reason=\"{reason}\"}} 1");
+        let line = format!("antipode_node_{line}");
         within(async {
             loop {
                 let mut text = String::new();
@@ -111,6 +116,19 @@ impl Bench {
         .await;
     }
 
+    /// A WebSocket whose session can go on elsewhere.
+    pub(super) async fn open_resumable(&mut self) -> (Client, SessionPort) {
+        let mut client = self.client().await;
+        client.send(offering("chat, antipode.resume.v1")).await;
+        let incoming = self.asked().await;
+        assert!(incoming.head.resumable);
+        let agreed = head(101, &[("sec-websocket-protocol", "antipode.resume.v1")]);
+        incoming.port.send(agreed).unwrap();
+        let answer = client.head().await;
+        assert!(has_line(&answer, "sec-websocket-protocol: antipode.resume.v1"), "{answer}");
+        (client, incoming.port)
+    }
+
     /// A WebSocket that both ends have opened.
     pub(super) async fn open(&mut self) -> (Client, SessionPort) {
         let mut client = self.client().await;
@@ -121,6 +139,17 @@ impl Bench {
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         (client, incoming.port)
     }
+}
+
+/// [`UPGRADE`] with these subprotocols.
+pub(super) fn offering(subprotocols: &str) -> String {
+    UPGRADE.replace("\r\n\r\n", &format!("\r\nSec-WebSocket-Protocol: {subprotocols}\r\n\r\n"))
+}
+
+/// What a line of a head says, its name in any case.
+pub(super) fn value_of<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let lines = head.lines().filter_map(|line| line.split_once(": "));
+    lines.into_iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 /// A client in clear text that reads and writes bytes.

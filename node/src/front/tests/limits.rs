@@ -1,16 +1,15 @@
-//! Limits are hit, told and counted; a drain closes everybody within its grace.
+//! Limits are hit, told and counted.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use antipode_proto::trunk::v1::Cause;
-use antipode_runtime::shutdown::{Finish, Shutdown};
+use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::{SessionConfig, Trunks, TrunksConfig};
 use antipode_tunnel::TrunkTuning;
-use antipode_websocket::Event;
 use tokio::sync::mpsc;
 
-use super::bench::{UPGRADE, next, within};
+use super::bench::{UPGRADE, within};
 use super::*;
 
 #[tokio::test]
@@ -71,31 +70,6 @@ async fn without_a_core_a_client_is_told_to_come_back() {
     refused(&bench.ask(UPGRADE).await, "503", "no_core");
     let health = format!("GET {} HTTP/1.1\r\nHost: a\r\n\r\n", crate::front::HEALTH_PATH);
     refused(&bench.ask(health).await, "503", "no_core");
-}
-
-#[tokio::test]
-async fn a_drain_tells_everybody_to_go() {
-    let mut bench = Bench::with("drain_grace = \"2s\"").await;
-    let (mut one, one_core) = bench.open().await;
-    let (mut two, two_core) = bench.open().await;
-    let kept = bench.client().await;
-    let (shutdown, tasks) = (bench.shutdown.clone(), Shutdown::default());
-    let (told, finished) = tokio::sync::oneshot::channel();
-    tasks.spawn(async move {
-        told.send(shutdown.finish(Duration::from_secs(2)).await).unwrap();
-    });
-    for (client, core) in [(&mut one, one_core), (&mut two, two_core)] {
-        let Some(Event::Close(Some((1001, _)))) = client.event().await else { panic!("no close") };
-        let refused = tokio::net::TcpStream::connect(bench.address).await;
-        assert!(refused.is_err(), "the listener closes when the drain begins");
-        client.say(|w, out| w.close(out, Some((1001, ""))).unwrap()).await;
-        let told = next(&core).await;
-        assert_eq!(told, end(Cause::NodeDraining, Some(1001), "the relay goes away"));
-        core.send(end(Cause::BackendClosed, Some(1001), "")).unwrap();
-        assert_eq!(client.event().await, None);
-    }
-    drop(kept);
-    assert_eq!(within(finished).await.unwrap(), Finish::Drained);
 }
 
 #[track_caller]

@@ -56,7 +56,7 @@ async fn a_handshake_that_goes_nowhere_ends() {
     assert!(!answer.is_empty(), "clear text gets a TLS alert, not silence");
 }
 
-async fn over_tls(toml: &str) -> Bench {
+pub(super) async fn over_tls(toml: &str) -> Bench {
     let (trunks, core) = Trunks::in_memory();
     Bench::on(trunks, core, toml, true).await
 }

@@ -191,7 +191,7 @@ async fn a_burst_of_pings_from_a_client_that_does_not_read_is_bounded() {
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_slow_and_stops_nobody_else() {
     let mut bench = Bench::with("session = { client_stall_timeout = \"500ms\" }").await;
-    let (_slow, core) = bench.open().await;
+    let (mut slow, core) = bench.open().await;
     let (mut quick, other) = bench.open().await;
     let flood = async {
         let block = vec![0; 16 * 1024];
@@ -206,7 +206,7 @@ async fn a_client_that_takes_nothing_is_slow_and_stops_nobody_else() {
                 delivery = core.deliver() => match delivery.unwrap().body {
                     Body::End(told) => {
                         assert_eq!(told.cause(), Cause::ClientSlow);
-                        assert_eq!(told.close_code, Some(1008));
+                        assert_eq!(told.close_code, Some(4409));
                         break sent;
                     }
                     Body::Request(_) | Body::Response(_) | Body::Chunk(_) => panic!("no end"),
@@ -221,6 +221,15 @@ async fn a_client_that_takes_nothing_is_slow_and_stops_nobody_else() {
     };
     let (sent, ()) = within(async { tokio::join!(flood, talk) }).await;
     assert!(sent < 24 << 20, "{sent} bytes were taken for a client that reads none");
+    core.send(end(Cause::ClientSlow, Some(4409), "")).unwrap();
+    let code = loop {
+        match slow.event().await.expect("a close, for one that reads on at last") {
+            Event::Close(close) => break close.unwrap().0,
+            Event::Chunk { .. } | Event::Ping(_) | Event::Pong(_) => {}
+        }
+    };
+    assert_eq!(code, 4409, "a code of its own");
+    bench.closed("websocket", "client_slow").await;
 }
 
 #[tokio::test]

@@ -10,6 +10,9 @@ use crate::session::cause::telling;
 /// How long a socket is read off after a fault, so that the close frame is not lost to a reset.
 const READ_OFF: Duration = Duration::from_secs(2);
 
+/// An invitation may be lost with a broken trunk, and the place it names may be full by then.
+const INVITE_AGAIN: Duration = Duration::from_secs(30);
+
 #[derive(Debug)]
 pub(super) enum Stage {
     /// Frames flow both ways.
@@ -88,7 +91,8 @@ impl Relay {
             Stage::Open => {
                 let ping = self.heard.max(self.pinged) + limits.ping_interval;
                 let silence = self.heard + limits.ping_timeout;
-                [Some(ping), Some(silence), stall, self.drain_at].into_iter().flatten().min()
+                let leave = [self.drain_at, self.invite_at].into_iter().flatten().min();
+                [Some(ping), Some(silence), stall, leave].into_iter().flatten().min()
             }
             Stage::ClientClosed { deadline, .. } | Stage::Refused { deadline, .. } => {
                 [Some(*deadline), stall].into_iter().flatten().min()
@@ -136,10 +140,26 @@ impl Relay {
         self.drain_at = Some(at);
     }
 
+    /// The client is to be invited elsewhere at `at`, because the node drains; and again after a
+    /// while, for as long as it is here.
+    pub fn handle_invitation(&mut self, at: Instant) {
+        self.invite_at = Some(at);
+    }
+
+    /// Whether the client is to be invited elsewhere now.
+    #[must_use]
+    pub fn poll_invite(&mut self) -> bool {
+        std::mem::take(&mut self.invite_due)
+    }
+
     fn handle_open_timeout(&mut self, is_stalled: bool, now: Instant) {
         let limits = self.limits.clone();
         if is_stalled {
             return self.begin_slow(now);
+        }
+        if self.invite_at.is_some_and(|due| due <= now) {
+            self.invite_at = Some(now + INVITE_AGAIN);
+            self.invite_due = true;
         }
         if self.drain_at.is_some_and(|due| due <= now) {
             return self.begin_close(Closing::told(Cause::NodeDraining, After::AwaitClient), now);

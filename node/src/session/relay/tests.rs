@@ -104,7 +104,7 @@ fn a_client_that_takes_nothing_is_closed_as_slow() {
     lab.wait(SECOND);
     let up = lab.up();
     let Body::End(told) = &up[0] else { panic!("{up:?}") };
-    assert_eq!((told.cause(), told.close_code), (Cause::ClientSlow, Some(1008)));
+    assert_eq!((told.cause(), told.close_code), (Cause::ClientSlow, Some(4409)));
     lab.wait(2 * SECOND);
     assert!(lab.relay.is_over(), "a stuck socket is not waited for");
 }
