@@ -27,6 +27,7 @@ mod cell;
 pub mod dial;
 mod fan_out;
 pub mod handover;
+mod heard;
 mod invitation;
 mod lane;
 pub mod metrics;

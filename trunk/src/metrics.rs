@@ -2,12 +2,14 @@
 
 mod fan_out;
 
+use std::sync::atomic::AtomicU64;
+
 use antipode_proto::trunk::v1::Cause;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 pub use fan_out::FanOutMetrics;
 
@@ -32,6 +34,12 @@ pub struct Metrics {
     pub lanes_lost: Counter,
     /// Lanes ended because the peer broke the protocol.
     pub protocol_errors: Counter,
+    /// Of the trunk that has been silent for longest: since it was heard.
+    pub silence: Gauge<f64, AtomicU64>,
+    /// Attempts to dial a core that was there before.
+    pub redials: Counter,
+    /// Carriers that fell silent and lost their lanes to a newer one.
+    pub carriers_replaced: Counter,
     /// Payloads that cross once for many sessions.
     pub fan_out: FanOutMetrics,
 }
@@ -91,6 +99,9 @@ impl Metrics {
             replayed_segments,
             lanes_lost,
             protocol_errors,
+            silence,
+            redials,
+            carriers_replaced,
             fan_out,
         } = metrics.clone();
         registry.register("lanes_up", "Lanes that are open", lanes_up);
@@ -102,6 +113,11 @@ impl Metrics {
         registry.register("replayed_segments", "Segments sent again", replayed_segments);
         registry.register("lanes_lost", "Lanes that broke", lanes_lost);
         registry.register("protocol_errors", "Lanes ended over a protocol error", protocol_errors);
+        let help = "Since the trunk that is silent for longest was heard";
+        registry.register_with_unit("silence", help, Unit::Seconds, silence);
+        registry.register("redials", "Attempts to dial a core again", redials);
+        let help = "Silent carriers whose lanes a newer one took";
+        registry.register("carriers_replaced", help, carriers_replaced);
         fan_out.register(registry);
         metrics
     }
@@ -138,6 +154,9 @@ mod tests {
         metrics.refused.inc();
         metrics.lanes_lost.inc();
         metrics.protocol_errors.inc();
+        metrics.silence.set(1.5);
+        metrics.redials.inc();
+        metrics.carriers_replaced.inc();
         metrics.fan_out.saved_bytes.inc_by(7);
         metrics.fan_out.waits.inc();
         metrics.fan_out.asked_again.inc();
@@ -155,6 +174,9 @@ mod tests {
             "antipode_trunk_replayed_segments_total 5",
             "antipode_trunk_lanes_lost_total 1",
             "antipode_trunk_protocol_errors_total 1",
+            "antipode_trunk_silence_seconds 1.5",
+            "antipode_trunk_redials_total 1",
+            "antipode_trunk_carriers_replaced_total 1",
             "antipode_trunk_fan_out_saved_bytes_total 7",
             "antipode_trunk_fan_out_waits_total 1",
             "antipode_trunk_fan_out_asked_again_total 1",

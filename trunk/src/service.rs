@@ -15,6 +15,7 @@ use tracing::{Instrument, debug, info_span};
 
 use crate::accept::Register;
 use crate::batch::greeting;
+use crate::carrier::LanePeer;
 use crate::lane::{self, BATCHES_AHEAD, VERSION};
 use crate::peer::NodeIdentity;
 use crate::sessions::Sessions;
@@ -38,8 +39,9 @@ impl Trunk for LaneService {
         &self,
         request: Request<Streaming<Batch>>,
     ) -> Result<Response<Self::LaneStream>, Status> {
-        let node = request.extensions().get::<NodeIdentity>().cloned();
-        let node = node.ok_or_else(|| Status::unauthenticated("nobody knows this peer"))?;
+        let peer = request.extensions().get::<LanePeer>().cloned();
+        let peer = peer.ok_or_else(|| Status::unauthenticated("nobody knows this peer"))?;
+        let node = peer.node.clone();
         let mut inward = request.into_inner();
         let (out, stream) = mpsc::channel(BATCHES_AHEAD);
 
@@ -48,7 +50,7 @@ impl Trunk for LaneService {
         let span = info_span!("lane", node = %node.name, lane.id = tracing::field::Empty);
         let on_roster = self.on_roster.clone();
         let lane = async move {
-            match greet(&register, &node, &mut inward, &out, answer).await {
+            match greet(&register, &peer, &mut inward, &out, answer).await {
                 // After the trunk is on the register: whoever empties that comes later, then.
                 Ok(_) if on_roster.borrow().get(&node.address) != Some(&node) => {
                     let _ = out.send(Err(Status::permission_denied("not on the roster"))).await;
@@ -78,7 +80,7 @@ impl LaneService {
 
 async fn greet(
     register: &Register,
-    node: &NodeIdentity,
+    peer: &LanePeer,
     inward: &mut Streaming<Batch>,
     out: &Outward,
     answer: Hello,
@@ -91,9 +93,10 @@ async fn greet(
             hello.lane, hello.lanes
         )));
     }
-    let sessions = register.trunk(node, &hello)?;
+    let (sessions, run) = register.trunk(peer, &hello)?;
     sessions.handle_hello(&hello);
-    let answer = Hello { lane: hello.lane, lanes: hello.lanes, ..answer };
+    let run = run.map_or(answer.run, |run| run.to_vec().into());
+    let answer = Hello { lane: hello.lane, lanes: hello.lanes, run, ..answer };
     let _ = out.send(Ok(greeting(answer))).await;
     Ok((sessions, hello))
 }

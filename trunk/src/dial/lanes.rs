@@ -198,6 +198,7 @@ impl LaneDialler {
             lane: index,
             lanes: self.config.lanes,
             software: self.config.software.clone(),
+            keeps_payloads: true,
         }
     }
 }
