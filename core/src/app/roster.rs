@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use antipode_proto::handover::v1::TunnelPeer;
-use antipode_proto::registry::v1::{Role, Roster, TunnelReport};
+use antipode_proto::registry::v1::{Gone, Role, Roster, TunnelReport};
 use antipode_runtime::member::Member;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_runtime::telemetry::chain;
 use antipode_trunk::{NodeIdentity, TrunkServer, TrunkState};
 use antipode_tunnel::{PeerConfig, PeerState, PublicKey, Underlay};
 use parking_lot::Mutex;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tracing::{info, warn};
 
 use crate::metrics::Metrics;
@@ -44,6 +45,7 @@ pub(super) fn follow(
         heard_at: heard_at.iter().filter_map(heard).collect(),
         tunnels: Arc::clone(&tunnels),
     };
+    shutdown.spawn_service(heed_gone(member.gone(), server.clone()));
     shutdown.spawn_service(async move {
         loop {
             let current = roster.borrow_and_update().clone();
@@ -56,6 +58,18 @@ pub(super) fn follow(
         }
     });
     tunnels
+}
+
+/// Tells the trunks of nodes whose process has ended, as the gateway hears of them.
+async fn heed_gone(mut gone: broadcast::Receiver<Gone>, server: TrunkServer) {
+    loop {
+        match gone.recv().await {
+            Ok(Gone { member_id, run }) => server.handle_process_gone(&member_id, &run),
+            // Sessions of a node that was missed wait for their window, as in a cut.
+            Err(RecvError::Lagged(missed)) => warn!(missed, "word of ended nodes was missed"),
+            Err(RecvError::Closed) => return,
+        }
+    }
 }
 
 /// The nodes on a roster, by member id.
