@@ -134,7 +134,17 @@ const LIFE: Profile = Profile {
 };
 
 pub(crate) fn profiles() -> Vec<Profile> {
-    let mut profiles = vec![
+    let mut profiles = conversations();
+    profiles.extend(limits_and_ends());
+    for (seed, (side, name, then)) in (100..).zip(directed()) {
+        let steps = if name.ends_with("from the start") { 0 } else { 24 };
+        profiles.push(Profile { name, side, seed, steps, then: Some(then), ..LIFE });
+    }
+    profiles
+}
+
+fn conversations() -> Vec<Profile> {
+    vec![
         Profile { name: "talk", seed: 1, ..LIFE },
         Profile { name: "talk at the server", side: "server", seed: 2, ..LIFE },
         Profile { name: "breaks", seed: 3, weights: BREAKS, steps: 300, ..LIFE },
@@ -170,6 +180,11 @@ pub(crate) fn profiles() -> Vec<Profile> {
             ..LIFE
         },
         Profile { name: "pressure", seed: 8, weights: PRESSURE, sizes: ROUND, steps: 300, ..LIFE },
+    ]
+}
+
+fn limits_and_ends() -> Vec<Profile> {
+    vec![
         Profile {
             name: "upload until the credit is spent",
             seed: 9,
@@ -193,19 +208,14 @@ pub(crate) fn profiles() -> Vec<Profile> {
             weights: FAREWELL,
             ..LIFE
         },
-    ];
-    profiles.push(Profile {
-        name: "the replay buffer to the byte, from the start",
-        seed: 99,
-        steps: 0,
-        then: Some(then::buffer_edges),
-        ..small()
-    });
-    for (seed, (side, name, then)) in (100..).zip(directed()) {
-        let steps = if name.ends_with("from the start") { 0 } else { 24 };
-        profiles.push(Profile { name, side, seed, steps, then: Some(then), ..LIFE });
-    }
-    profiles
+        Profile {
+            name: "the replay buffer to the byte, from the start",
+            seed: 99,
+            steps: 0,
+            then: Some(then::buffer_edges),
+            ..small()
+        },
+    ]
 }
 
 fn small() -> Profile {
