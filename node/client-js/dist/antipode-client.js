@@ -2184,7 +2184,7 @@ class Roaming {
       return;
     }
     this.#live.close();
-    this.#forget(this.#live);
+    this.#handleClosed(this.#live, {});
   }
 
   #handleInvitation({ after_ms, url, token }) {

@@ -192,7 +192,7 @@ export class Roaming {
       return;
     }
     this.#live.close();
-    this.#forget(this.#live);
+    this.#handleClosed(this.#live, {});
   }
 
   #handleInvitation({ after_ms, url, token }) {

@@ -59,6 +59,7 @@ test("a second socket of the page asks no more, for a while", async () => {
 test("a gateway that can't help: the last good answer, or the URL itself", async () => {
   const refusals = [
     async () => ({ ok: false, text: async () => "{}" }),
+    async () => ({ ...answerOf("b"), ok: false }),
     async () => Promise.reject(new TypeError("fetch failed")),
     async () => ({ ok: true, text: async () => "not JSON" }),
     async () => ({ ok: true, text: async () => '{"candidates": "none"}' }),

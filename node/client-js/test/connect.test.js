@@ -172,4 +172,43 @@ test("a page that came encrypted never goes on in the open", async () => {
   await lab.open({ url: "wss://a.example/chat", candidates });
   assert.deepEqual(hostsOf(lab.core.upgrades), ["a.example"]);
   assert.equal(lab.core.upgrades[0].url, "wss://a.example/edge/chat");
+  const dialled = lab.network.sockets.map(({ url }) => url);
+  assert.deepEqual(dialled, ["wss://a.example/edge/chat"], "the others are not even tried");
+});
+
+test("a server that refuses is asked again only where that can help", async () => {
+  const lab = makeLab({ hosts: ["a"] });
+  lab.core.answer = () => undefined;
+  await lab.open({ protocols: ["chat"] });
+  assert.equal(lab.core.upgrades.length, 1);
+  await lab.open();
+  assert.equal(lab.core.upgrades.length, 3, "with our subprotocol alone, and without");
+});
+
+test("a relay that breaks before its welcome has not refused", async () => {
+  const lab = makeLab({ hosts: ["a"] });
+  let upgrades = 0;
+  const upgrade = (socket) => {
+    upgrades += 1;
+    socket.accept("antipode.resume.v1");
+    socket.close(1011);
+  };
+  lab.network.relays.set("a.example", { upgrade });
+  const { seen } = await lab.open();
+  assert.deepEqual(types(seen), ["error", "close"]);
+  assert.equal(upgrades, 1);
+});
+
+test("what is no welcome is no beginning", async () => {
+  for (const data of [Uint8Array.of(99), Uint8Array.of(11, 1), "text"]) {
+    const lab = makeLab({ hosts: ["a"] });
+    const upgrade = (socket) => {
+      socket.accept("antipode.resume.v1");
+      socket.send(data);
+    };
+    lab.network.relays.set("a.example", { upgrade });
+    const { seen } = await lab.open();
+    assert.deepEqual(types(seen), ["error", "close"]);
+    assert.equal(lab.network.openTo("a.example").length, 0);
+  }
 });

@@ -3,8 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { BACKEND_CLOSED } from "../src/cause.js";
 import { Assembler, Pieces } from "../src/message.js";
-import { makeLab, texts, types } from "./lab/index.js";
+import { makeLab, texts, types, welcoming } from "./lab/index.js";
 
 const KIB = 1024;
 
@@ -97,6 +98,49 @@ test("while detached it buffers, and everything goes afterwards", async () => {
   assert.equal(socket.bufferedAmount, 0);
 });
 
+test("what send() took does not change afterwards", async () => {
+  const lab = makeLab();
+  const { socket, session } = await lab.open();
+  for (const host of ["a", "b", "c"]) lab.network.ways.set(`${host}.example`, "down");
+  lab.network.reset("a.example");
+  await lab.clock.advance(100);
+  const bytes = Uint8Array.of(1, 2, 3);
+  socket.send(bytes);
+  socket.send(bytes.buffer);
+  bytes.fill(9);
+  lab.network.ways.clear();
+  await lab.clock.advance(15_000);
+  for (const message of session.messages) assert.deepEqual([...message], [1, 2, 3]);
+  assert.equal(session.messages.length, 2);
+});
+
+test("what waits when the backend ends is not said to nobody", async () => {
+  const lab = makeLab();
+  const { socket, session, seen } = await lab.open();
+  session.isReading = false;
+  for (let n = 0; n < 64; n += 1) socket.send(new Uint8Array(16 * KIB));
+  await lab.clock.advance(100);
+  session.end(BACKEND_CLOSED, 4001);
+  await lab.clock.advance(100);
+  assert.deepEqual(types(seen), ["open", "close"]);
+  session.read();
+  await lab.clock.advance(1000);
+  assert.ok(session.messages.length < 20, `${session.messages.length} messages within the credit`);
+  assert.ok(session.machine.isFinished);
+  assert.equal(socket.bufferedAmount, (64 - session.messages.length) * 16 * KIB);
+});
+
+test("the credit of the welcome counts", async () => {
+  const lab = makeLab({ hosts: ["a"] });
+  const frames = [];
+  lab.network.relays.set("a.example", welcoming(frames, { credit: 1 << 20 }));
+  const { socket } = await lab.open();
+  socket.send(new Uint8Array(4 << 20));
+  await lab.clock.advance(100);
+  const bytes = frames.reduce((sum, { payload }) => sum + (payload?.length ?? 0), 0);
+  assert.ok(bytes > 1_000_000 && bytes <= (1 << 20) + 16 * KIB, `${bytes} bytes`);
+});
+
 test("a message from the backend in fragments is one message", async () => {
   const lab = makeLab();
   const { session, seen } = await lab.open();
@@ -121,6 +165,8 @@ test("what is no message ends the socket", async () => {
     ["a piece of nothing", [{ payload: one }]],
     ["a piece too long", [{ frame: 0x82, frame_len: 2, payload: one }, { payload: pattern(2) }]],
     ["a frame inside a frame", [{ frame: 0x82, frame_len: 3, payload: one }, text(65)]],
+    ["a frame continued inside a frame", [{ frame: 0x02, frame_len: 3, payload: one },
+      { frame: 0x80, payload: one }]],
     ["a message inside a message", [{ frame: 0x02, payload: one }, text(65)]],
   ]) {
     const lab = makeLab();

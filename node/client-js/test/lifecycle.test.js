@@ -158,10 +158,39 @@ test("a machine that slept is no silence", async () => {
   assert.deepEqual(types(seen), ["open"]);
 });
 
+test("a page that wakes before its network tries again soon", async () => {
+  const lab = makeLab();
+  const { seen } = await lab.open();
+  allWays(lab, "down");
+  lab.network.reset("a.example");
+  await lab.clock.advance(40_000);
+  WAKES.visible(lab.environment);
+  await lab.clock.advance(50);
+  allWays(lab, "up");
+  await lab.clock.advance(300);
+  assert.deepEqual(types(seen), ["open", "detached", "resumed"]);
+});
+
 test("a closed socket watches nothing", async () => {
   const lab = makeLab();
+  const { events, document, navigator } = lab.environment;
+  let listeners = 0;
+  for (const target of [events, document, navigator.connection]) {
+    const { addEventListener, removeEventListener } = target;
+    target.addEventListener = (...given) => {
+      listeners += 1;
+      addEventListener.apply(target, given);
+    };
+    target.removeEventListener = (...given) => {
+      listeners -= 1;
+      removeEventListener.apply(target, given);
+    };
+  }
   const { socket } = await lab.open();
+  assert.equal(listeners, 7);
   socket.close();
+  await lab.clock.advance(100);
+  assert.equal(listeners, 0);
   await lab.clock.advance(1000);
   for (const wake of Object.values(WAKES)) wake(lab.environment);
   lab.environment.events.dispatchEvent(pageEvent("pagehide", false));

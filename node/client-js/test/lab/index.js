@@ -1,5 +1,6 @@
 // A client, relays and a core in one virtual world.
 
+import { decode, encode } from "../../src/codec.js";
 import { forgetAnswers } from "../../src/candidates.js";
 import { AntipodeWebSocket } from "../../src/index.js";
 import { Core } from "./core.js";
@@ -46,6 +47,23 @@ export function makeLab({ place = {}, latencyMs = 10, hosts = ["a", "b", "c"] } 
       const { socket, seen } = this.connect(options);
       await clock.advance(100);
       return { socket, seen, session: core.sessions.at(-1) };
+    },
+  };
+}
+
+/** A relay that welcomes everybody, and writes down what it is told. */
+export function welcoming(frames, { credit = 262_144, then = () => {} } = {}) {
+  return {
+    upgrade(socket) {
+      socket.accept("antipode.resume.v1");
+      const fields = { window_ms: 30_000, ping_ms: 10_000, core: "c1", protocol: "" };
+      const token = Uint8Array.of(1);
+      socket.send(encode({ kind: "welcome", credit, token, ...fields }));
+      socket.onmessage = (data) => {
+        const frame = decode(new Uint8Array(data));
+        frames.push(frame);
+        then(frame, socket);
+      };
     },
   };
 }

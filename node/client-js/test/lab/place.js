@@ -39,10 +39,10 @@ export class Clock {
       const next = this.#timers.at(-1);
       if (next === undefined || next.at > end) break;
       this.#timers.pop();
-      this.#now = next.at;
+      this.#now = Math.max(this.#now, next.at);
       next.call();
     }
-    this.#now = end;
+    this.#now = Math.max(this.#now, end);
   }
 
   /** Time that passes without anybody running: a machine that sleeps. */
