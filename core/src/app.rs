@@ -29,6 +29,8 @@ use crate::bridge::Bridge;
 use crate::config::{Carrier, Config, TunnelMode};
 use crate::handover::{Inheritance, Linger, TakeOverError};
 use crate::metrics::Metrics;
+use crate::resume::Resume;
+use crate::resume::key::{self, KeyError};
 
 /// Name and version, for peers' logs.
 const SOFTWARE: &str = concat!("antipode-core/", env!("CARGO_PKG_VERSION"));
@@ -81,6 +83,9 @@ pub enum StartError {
     /// No socket inside the tunnel.
     #[error("a socket inside the tunnel (`trunk.port`)")]
     Socket(#[from] SocketError),
+    /// The key of resume tokens.
+    #[error("the key of resume tokens (`member.state_dir`)")]
+    ResumeKey(#[from] KeyError),
     /// The trunks' TLS or socket.
     #[error("the trunks")]
     Trunks(#[from] TrunkStartError),
@@ -129,7 +134,8 @@ impl App {
 
         backends.start_checks(&config, &shutdown);
         let introduction = introduction(&config, tunnel_port);
-        let bridge = Bridge::new(config.clone(), backends, metrics.clone(), &shutdown);
+        let resume = resume(&config, &member, &metrics)?;
+        let bridge = Bridge::new(config.clone(), backends, resume, metrics.clone(), &shutdown);
         let heard_at = takeover::enter(inheritance, &server, &bridge);
         take_sessions(Arc::clone(&bridge), sessions, &shutdown);
         let linger = takeover::offer(&config, &bridge, &server, &underlay, &member, run, &shutdown);
@@ -179,6 +185,13 @@ fn take_sessions(bridge: Arc<Bridge>, mut sessions: mpsc::Receiver<Incoming>, sh
             bridge.spawn(incoming);
         }
     });
+}
+
+fn resume(config: &Config, member: &Member, metrics: &Metrics) -> Result<Arc<Resume>, KeyError> {
+    let identity = member.identity();
+    let key = key::load_or_make(identity.state_dir())?;
+    let core = identity.member_id().to_owned();
+    Ok(Resume::new(config.resume, key, core, metrics.clone()))
 }
 
 fn member_config(config: &Config) -> MemberConfig {
@@ -248,11 +261,17 @@ async fn trunks(
         tls: member_tls::server_config(member.identity()),
         tuning: TrunkTuning::default(),
         session: SessionConfig::default(),
-        sessions_max: config.limits.sessions_max.get() + SESSIONS_REFUSED_POLITELY_MAX,
+        sessions_max: trunk_sessions_max(config),
         run,
         software: SOFTWARE.to_owned(),
     };
     Ok(TrunkServer::start(accept, vec![listen], shutdown, metrics)?)
+}
+
+/// Each resumable session may have a new attachment beside an old one that has yet to notice.
+fn trunk_sessions_max(config: &Config) -> usize {
+    let attachments = if config.resume.enabled { config.resume.sessions_max.get() } else { 0 };
+    config.limits.sessions_max.get() + attachments + SESSIONS_REFUSED_POLITELY_MAX
 }
 
 fn introduction(config: &Config, tunnel_port: u16) -> Introduction {

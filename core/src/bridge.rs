@@ -21,14 +21,15 @@ mod handover;
 mod headers;
 pub(crate) mod http;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod websocket;
 
 use crate::backend::Backends;
 use crate::config::Config;
 use crate::handover::Summons;
 use crate::metrics::{Metrics, cause_label};
-use answer::Answer;
+use crate::resume::{self, Resume, offer::Offer};
+pub(crate) use answer::Answer;
 use buffers::Buffers;
 
 /// What every session's task shares.
@@ -38,22 +39,24 @@ pub(crate) struct Bridge {
     backends: Backends,
     buffers: Buffers,
     pub(crate) metrics: Metrics,
-    room: Room,
+    pub(crate) room: Room,
+    pub(crate) resume: Arc<Resume>,
     pub(crate) summons: Summons,
-    shutdown: Shutdown,
+    pub(crate) shutdown: Shutdown,
 }
 
 impl Bridge {
     pub(crate) fn new(
         config: Config,
         backends: Backends,
+        resume: Arc<Resume>,
         metrics: Metrics,
         shutdown: &Shutdown,
     ) -> Arc<Self> {
         let room = Room::new(config.limits.sessions_max.get());
         let (buffers, shutdown) = (Buffers::default(), shutdown.clone());
         let summons = Summons::default();
-        Arc::new(Self { config, backends, buffers, metrics, room, summons, shutdown })
+        Arc::new(Self { config, backends, buffers, metrics, room, resume, summons, shutdown })
     }
 
     pub(crate) fn backends(&self) -> &Backends {
@@ -74,16 +77,30 @@ impl Bridge {
 
     /// Serves one session to its end, as a task of its own.
     pub(crate) fn spawn(self: &Arc<Self>, incoming: Incoming) {
-        let Incoming { head, port, node } = incoming;
+        let Incoming { mut head, port, node } = incoming;
         let span = info_span!("session", session.id = port.id(), node = node.name);
         let bridge = Arc::clone(self);
-        self.shutdown.spawn(bridge.serve(head, port).instrument(span));
+        let place = match resume::offer::take(&mut head) {
+            Offer::Attach => {
+                self.shutdown.spawn(resume::attach(bridge, port).instrument(span));
+                return;
+            }
+            Offer::Begin => self.resume.take_place(),
+            Offer::Plain => None,
+        };
+        match place {
+            Some(place) => {
+                let session = resume::begin(bridge, head, port, place);
+                self.shutdown.spawn(session.instrument(span))
+            }
+            None => self.shutdown.spawn(bridge.serve(head, port).instrument(span)),
+        };
     }
 
     async fn serve(self: Arc<Self>, head: RequestHead, port: SessionPort) {
         let port = Arc::new(port);
         self.metrics.session_opened(head.kind());
-        let open = OpenSession { metrics: &self.metrics, cause: Cause::Internal };
+        let open = OpenSession::new(&self.metrics);
         let (cause, detail) = tokio::select! {
             ended = self.carry(head, &port) => match ended {
                 Ok(cause) => (cause, String::new()),
@@ -118,7 +135,7 @@ impl Bridge {
     }
 
     /// Answers in the backend's place, then waits for the request's end.
-    async fn answer(
+    pub(crate) async fn answer(
         &self,
         head: &RequestHead,
         port: &SessionPort,
@@ -132,7 +149,7 @@ impl Bridge {
     }
 
     /// Throws away what the client still sends, up to its end; not for ever.
-    async fn discard(&self, port: &SessionPort) -> Result<(), Ended> {
+    pub(crate) async fn discard(&self, port: &SessionPort) -> Result<(), Ended> {
         let rest = async {
             loop {
                 let delivery = port.deliver().await?;
@@ -169,7 +186,7 @@ impl Bridge {
     }
 
     /// Shortly before the drain's grace ends, while there is still a trunk to tell the far end.
-    async fn grace_over(&self) {
+    pub(crate) async fn grace_over(&self) {
         self.shutdown.draining().await;
         sleep(self.config.drain_grace.mul_f64(0.8)).await;
     }
@@ -177,20 +194,20 @@ impl Bridge {
 
 /// Places for sessions; their number may change while some are taken.
 #[derive(Debug)]
-struct Room {
+pub(crate) struct Room {
     max: AtomicUsize,
     taken: AtomicUsize,
 }
 
 /// One taken place.
-struct Place<'a>(&'a Room);
+pub(crate) struct Place<'a>(&'a Room);
 
 impl Room {
     fn new(max: usize) -> Self {
         Self { max: AtomicUsize::new(max), taken: AtomicUsize::new(0) }
     }
 
-    fn take(&self) -> Option<Place<'_>> {
+    pub(crate) fn take(&self) -> Option<Place<'_>> {
         let max = self.max.load(Ordering::Relaxed);
         let more = |taken| (taken < max).then_some(taken + 1);
         let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
@@ -205,13 +222,17 @@ impl Drop for Place<'_> {
 }
 
 /// Counts a session as closed, whichever way its task ends.
-struct OpenSession<'a> {
+pub(crate) struct OpenSession<'a> {
     metrics: &'a Metrics,
     cause: Cause,
 }
 
-impl OpenSession<'_> {
-    fn close(mut self, cause: Cause) {
+impl<'a> OpenSession<'a> {
+    pub(crate) const fn new(metrics: &'a Metrics) -> Self {
+        Self { metrics, cause: Cause::Internal }
+    }
+
+    pub(crate) fn close(mut self, cause: Cause) {
         self.cause = cause;
     }
 }

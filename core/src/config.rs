@@ -24,7 +24,7 @@ pub use crate::backend::{Address, Security};
 pub use backend::{BackendTable, Check, HealthTable, StickyMode, StickyTable};
 pub use carriage::{Carrier, Location, MemberTable, TrunkTable, TunnelMode, TunnelTable};
 pub use handover::{HandoverTable, TakeOver};
-pub use limits::{LimitsTable, TimeoutsTable, WebSocketTable};
+pub use limits::{LimitsTable, ResumeTable, TimeoutsTable, WebSocketTable};
 
 /// A core's settings.
 #[derive(Clone, Debug, Deserialize)]
@@ -52,6 +52,8 @@ pub struct Config {
     pub timeouts: TimeoutsTable,
     /// What concerns WebSockets only.
     pub websocket: WebSocketTable,
+    /// Clients whose sessions outlive their sockets.
+    pub resume: ResumeTable,
     /// How a new process takes over from this one.
     pub handover: HandoverTable,
     /// Where `/healthz`, `/readyz` and `/metrics` are.
@@ -89,6 +91,8 @@ struct File {
     #[serde(default)]
     websocket: WebSocketTable,
     #[serde(default)]
+    resume: ResumeTable,
+    #[serde(default)]
     handover: HandoverTable,
     #[serde(default)]
     admin: AdminTable,
@@ -121,6 +125,7 @@ impl TryFrom<File> for Config {
         file.health.validate()?;
         file.sticky.validate()?;
         file.websocket.validate()?;
+        file.resume.validate()?;
         Ok(Self {
             member: file.member,
             tunnel: file.tunnel,
@@ -133,6 +138,7 @@ impl TryFrom<File> for Config {
             limits: file.limits,
             timeouts: file.timeouts,
             websocket: file.websocket,
+            resume: file.resume,
             handover: file.handover,
             admin: file.admin,
         })

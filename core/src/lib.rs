@@ -6,6 +6,7 @@
 //! | [`config`] | settings, valid by construction |
 //! | `bridge` | one session: a WebSocket's frames, or an HTTP exchange, to a backend and back |
 //! | `backend` | the user's servers: sockets to them, their health, which one takes a session |
+//! | [`resume`] | sessions that outlive their client's sockets |
 //! | [`handover`] | a new process takes over from the one that serves |
 //! | [`metrics`] | every series the core exports |
 //!
@@ -18,3 +19,4 @@ pub(crate) mod bridge;
 pub mod config;
 pub mod handover;
 pub mod metrics;
+pub mod resume;

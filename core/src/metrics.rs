@@ -42,6 +42,68 @@ pub struct Metrics {
     pub(crate) sessions_taken_over: Counter,
     /// Attempts of another process to take over that came to nothing.
     pub(crate) handovers_failed: Counter,
+    pub(crate) resume: ResumeMetrics,
+}
+
+/// What concerns resumable clients.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ResumeMetrics {
+    /// Resumable sessions at hand, detached ones included.
+    pub(crate) sessions: Gauge,
+    /// Of these, those that wait for their client to come back.
+    pub(crate) detached: Gauge,
+    /// Sockets that were opened to go on with a session.
+    pub(crate) resumes: Family<OutcomeLabel, Counter>,
+    /// Clients that asked for a resumable session and got an ordinary one.
+    pub(crate) fallbacks: Family<ReasonLabel, Counter>,
+    /// Attachments that a newer one replaced while they looked alive.
+    pub(crate) moved: Counter,
+    /// Sessions ended by what their client sent.
+    pub(crate) protocol_errors: Family<ReasonLabel, Counter>,
+    /// Sessions whose client did not come back in time.
+    pub(crate) expired: Counter,
+    /// How long clients were away that came back.
+    pub(crate) detached_seconds: DetachedSeconds,
+}
+
+impl ResumeMetrics {
+    fn register(&self, registry: &mut Registry) {
+        let m = self.clone();
+        registry.register("resumable_sessions", "Resumable sessions at hand", m.sessions);
+        registry.register("detached_sessions", "Sessions that wait for their client", m.detached);
+        registry.register("resumes", "Sockets opened to go on with a session", m.resumes);
+        let fallbacks = "Clients that asked for a resumable session and got an ordinary one";
+        registry.register("resume_fallbacks", fallbacks, m.fallbacks);
+        registry.register("attachments_moved", "Replaced while they looked alive", m.moved);
+        let errors = "Resumable sessions ended by what their client sent";
+        registry.register("resume_protocol_errors", errors, m.protocol_errors);
+        let expired = "Sessions whose client did not come back in time";
+        registry.register("sessions_expired", expired, m.expired);
+        let away = "Time that clients were away that came back";
+        registry.register_with_unit("detached", away, Unit::Seconds, m.detached_seconds.0);
+    }
+
+    pub(crate) fn fell_back(&self, reason: &'static str) {
+        self.fallbacks.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    pub(crate) fn broke(&self, reason: &'static str) {
+        self.protocol_errors.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    pub(crate) fn resumed(&self, outcome: &'static str) {
+        self.resumes.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+}
+
+/// 16 ms to 4 min: from a change of networks to more than the window.
+#[derive(Clone, Debug)]
+pub(crate) struct DetachedSeconds(pub(crate) Histogram);
+
+impl Default for DetachedSeconds {
+    fn default() -> Self {
+        Self(Histogram::new(exponential_buckets(0.016, 2.0, 15)))
+    }
 }
 
 /// 1 ms to 65 s: a healthy backend answers in milliseconds, long polling in half a minute.
@@ -67,6 +129,11 @@ pub(crate) struct CauseLabel {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub(crate) struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -124,6 +191,7 @@ impl Metrics {
         registry.register("sessions_taken_over", taken, m.sessions_taken_over);
         let failed = "Attempts of a new process to take over that came to nothing";
         registry.register("handovers_failed", failed, m.handovers_failed);
+        metrics.resume.register(registry);
         metrics
     }
 
@@ -233,6 +301,14 @@ mod tests {
         metrics.backend_sessions.get_or_create(&backend).inc();
         metrics.response_head.0.observe(0.1);
         metrics.peers.set(3);
+        metrics.resume.sessions.set(5);
+        metrics.resume.detached.set(2);
+        metrics.resume.resumed("attached");
+        metrics.resume.fell_back("full");
+        metrics.resume.moved.inc();
+        metrics.resume.broke("text");
+        metrics.resume.expired.inc();
+        metrics.resume.detached_seconds.0.observe(1.0);
         assert_eq!(metrics.opened(), 2);
 
         let mut text = String::new();
@@ -254,6 +330,14 @@ mod tests {
             "antipode_core_backend_protocol_errors_total{reason=\"masked\"} 1",
             "antipode_core_response_head_seconds_count 1",
             "antipode_core_peers 3",
+            "antipode_core_resumable_sessions 5",
+            "antipode_core_detached_sessions 2",
+            "antipode_core_resumes_total{outcome=\"attached\"} 1",
+            "antipode_core_resume_fallbacks_total{reason=\"full\"} 1",
+            "antipode_core_attachments_moved_total 1",
+            "antipode_core_resume_protocol_errors_total{reason=\"text\"} 1",
+            "antipode_core_sessions_expired_total 1",
+            "antipode_core_detached_seconds_count 1",
         ] {
             assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
         }

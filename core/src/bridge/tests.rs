@@ -19,25 +19,28 @@ use super::Bridge;
 use crate::backend::Backends;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::resume::Resume;
+use crate::resume::token::{KEY_BYTES, TokenKey};
 
 mod backends;
 mod ends;
 mod http;
+mod once;
 mod websocket;
 
 /// No step of a test takes so long.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A core without its trunk, and what its sessions count.
-struct Core {
-    bridge: Arc<Bridge>,
-    metrics: Metrics,
-    shutdown: Shutdown,
+pub(crate) struct Core {
+    pub(crate) bridge: Arc<Bridge>,
+    pub(crate) metrics: Metrics,
+    pub(crate) shutdown: Shutdown,
 }
 
 impl Core {
     /// A core with these backends and `extra` lines of settings; health is not checked.
-    fn new(backends: &[&str], extra: &str) -> Self {
+    pub(crate) fn new(backends: &[&str], extra: &str) -> Self {
         let tables: String =
             backends.iter().map(|url| format!("[[backend]]\nurl = \"{url}\"\n")).collect();
         // Keys without a table stand first.
@@ -52,12 +55,14 @@ impl Core {
         let (metrics, shutdown) = (Metrics::default(), Shutdown::default());
         let backends = Backends::new(&config, &metrics, &shutdown).unwrap();
         backends.start_checks(&config, &shutdown);
-        let bridge = Bridge::new(config, backends, metrics.clone(), &shutdown);
+        let key = TokenKey::new(&[7; KEY_BYTES]);
+        let resume = Resume::new(config.resume, key, "core-1".to_owned(), metrics.clone());
+        let bridge = Bridge::new(config, backends, resume, metrics.clone(), &shutdown);
         Self { bridge, metrics, shutdown }
     }
 
     /// The node's end of a new session.
-    async fn open(&self, head: RequestHead) -> NodeEnd {
+    pub(crate) async fn open(&self, head: RequestHead) -> NodeEnd {
         let (port, incoming) = port_pair(head).await;
         self.bridge.spawn(incoming);
         NodeEnd { port }
@@ -65,37 +70,37 @@ impl Core {
 }
 
 /// The node's end of a session, as a test plays it.
-struct NodeEnd {
-    port: SessionPort,
+pub(crate) struct NodeEnd {
+    pub(crate) port: SessionPort,
 }
 
 impl NodeEnd {
-    async fn next(&self) -> Result<Body, Ended> {
+    pub(crate) async fn next(&self) -> Result<Body, Ended> {
         let delivery = timeout(PATIENCE, self.port.deliver()).await.expect("something comes")?;
         self.port.consumed(delivery.seq);
         Ok(delivery.body)
     }
 
-    async fn response(&self) -> ResponseHead {
+    pub(crate) async fn response(&self) -> ResponseHead {
         let next = self.next().await.unwrap();
         let Body::Response(head) = next else { panic!("no response head: {next:?}") };
         *head
     }
 
-    async fn chunk(&self) -> Chunk {
+    pub(crate) async fn chunk(&self) -> Chunk {
         let next = self.next().await.unwrap();
         let Body::Chunk(chunk) = next else { panic!("no chunk: {next:?}") };
         chunk
     }
 
-    async fn end(&self) -> End {
+    pub(crate) async fn end(&self) -> End {
         let next = self.next().await.unwrap();
         let Body::End(end) = next else { panic!("no end: {next:?}") };
         *end
     }
 
     /// Payload up to the end.
-    async fn rest(&self) -> (Vec<u8>, End) {
+    pub(crate) async fn rest(&self) -> (Vec<u8>, End) {
         let mut payload = Vec::new();
         loop {
             match self.next().await.unwrap() {
@@ -106,25 +111,25 @@ impl NodeEnd {
         }
     }
 
-    async fn send(&self, chunk: Chunk) {
+    pub(crate) async fn send(&self, chunk: Chunk) {
         timeout(PATIENCE, self.port.ready()).await.expect("there is room").unwrap();
         self.port.send(chunk.into()).unwrap();
     }
 
-    async fn send_frame(&self, first_byte: u32, payload: &[u8]) {
+    pub(crate) async fn send_frame(&self, first_byte: u32, payload: &[u8]) {
         let payload = Bytes::copy_from_slice(payload);
         self.send(Chunk { frame: Some(first_byte), payload, ..Chunk::default() }).await;
     }
 
-    async fn send_body(&self, payload: &[u8]) {
+    pub(crate) async fn send_body(&self, payload: &[u8]) {
         self.send(Chunk { payload: Bytes::copy_from_slice(payload), ..Chunk::default() }).await;
     }
 
-    fn send_end(&self, cause: Cause) {
+    pub(crate) fn send_end(&self, cause: Cause) {
         self.port.send(super::end(cause)).unwrap();
     }
 
-    fn send_close(&self, code: u32, reason: &str) {
+    pub(crate) fn send_close(&self, code: u32, reason: &str) {
         let end = End {
             cause: Cause::ClientClosed.into(),
             close_code: Some(code),
@@ -135,15 +140,20 @@ impl NodeEnd {
     }
 }
 
-fn get(target: &str) -> RequestHead {
+pub(crate) fn get(target: &str) -> RequestHead {
     request(SessionKind::Http, "GET", target, &[])
 }
 
-fn upgrade(headers: &[(&str, &str)]) -> RequestHead {
+pub(crate) fn upgrade(headers: &[(&str, &str)]) -> RequestHead {
     request(SessionKind::Websocket, "GET", "/chat?room=1", headers)
 }
 
-fn request(kind: SessionKind, method: &str, target: &str, headers: &[(&str, &str)]) -> RequestHead {
+pub(crate) fn request(
+    kind: SessionKind,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> RequestHead {
     let header = |(name, value): &(&str, &str)| Header {
         name: (*name).to_owned(),
         value: Bytes::copy_from_slice(value.as_bytes()),
@@ -161,24 +171,24 @@ fn request(kind: SessionKind, method: &str, target: &str, headers: &[(&str, &str
 }
 
 /// The header's values, joined by `|`.
-fn value(head: &ResponseHead, name: &str) -> String {
+pub(crate) fn value(head: &ResponseHead, name: &str) -> String {
     let values = head.headers.iter().filter(|header| header.name == name);
     values.map(|header| String::from_utf8_lossy(&header.value)).collect::<Vec<_>>().join("|")
 }
 
 /// A listener on loopback and its url.
-async fn listen() -> (TcpListener, String) {
+pub(crate) async fn listen() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     (listener, url)
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
     timeout(PATIENCE, listener.accept()).await.expect("the core connects").unwrap().0
 }
 
 /// What the backend gets up to an empty line.
-async fn read_head(socket: &mut TcpStream) -> String {
+pub(crate) async fn read_head(socket: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let byte = timeout(PATIENCE, socket.read_u8()).await.expect("a request comes");
@@ -193,7 +203,7 @@ async fn nobody() -> String {
 }
 
 /// Answers an upgrade by hand, with `extra` header lines, and `behind` in the same write.
-async fn answer_upgrade(socket: &mut TcpStream, extra: &str, behind: &[u8]) -> String {
+pub(crate) async fn answer_upgrade(socket: &mut TcpStream, extra: &str, behind: &[u8]) -> String {
     let head = read_head(socket).await;
     let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
     let accept = antipode_websocket::handshake::accept_key(key);
@@ -208,7 +218,7 @@ async fn answer_upgrade(socket: &mut TcpStream, extra: &str, behind: &[u8]) -> S
 }
 
 /// What the core writes until it ends the socket.
-async fn read_to_end(socket: &mut TcpStream) -> Vec<u8> {
+pub(crate) async fn read_to_end(socket: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let read = timeout(PATIENCE, socket.read_to_end(&mut bytes));
     let _ = read.await.expect("the core ends the socket");
@@ -216,7 +226,7 @@ async fn read_to_end(socket: &mut TcpStream) -> Vec<u8> {
 }
 
 /// The frames in `bytes`, unmasked: first byte and payload.
-fn frames(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+pub(crate) fn frames(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     let mut rest = bytes;
     while let [first, second, after @ ..] = rest {

@@ -1,4 +1,4 @@
-//! `[limits]`, `[timeouts]` and `[websocket]`: each with its default and what it is good for.
+//! `[limits]`, `[timeouts]`, `[websocket]` and `[resume]`: each with its default and what it is good for.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -110,5 +110,57 @@ impl WebSocketTable {
             }
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+/// `[resume]`: clients that speak `antipode.resume.v1`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResumeTable {
+    /// Whether it is spoken; if not, such clients get an ordinary WebSocket.
+    pub enabled: bool,
+    /// How long a session waits for its client to come back.
+    #[serde(with = "humantime_serde")]
+    pub window: Duration,
+    /// How often clients ping, to find out early that their socket leads nowhere.
+    #[serde(with = "humantime_serde")]
+    pub ping_interval: Duration,
+    /// A socket that is opened to go on with a session has to say with which one.
+    #[serde(with = "humantime_serde")]
+    pub attach_timeout: Duration,
+    /// Resumable sessions at once; clients beyond that get an ordinary WebSocket.
+    pub sessions_max: NonZeroUsize,
+}
+
+impl Default for ResumeTable {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            window: Duration::from_secs(120),
+            // Two lost in a row, and a proxy that forgets idle sockets after 30 s is still awake.
+            ping_interval: Duration::from_secs(10),
+            attach_timeout: Duration::from_secs(10),
+            sessions_max: at_least_one(25_000),
+        }
+    }
+}
+
+impl ResumeTable {
+    pub(super) fn validate(&self) -> Result<(), String> {
+        let least = Duration::from_millis(1);
+        for (key, value) in [
+            ("window", self.window),
+            ("ping_interval", self.ping_interval),
+            ("attach_timeout", self.attach_timeout),
+        ] {
+            if value < least {
+                return Err(format!("resume.{key} must be at least 1ms"));
+            }
+        }
+        // Nothing that a session waits for is of use after a year; and milliseconds fit then.
+        if self.window > Duration::from_secs(366 * 86_400) {
+            return Err("resume.window can't exceed a year".into());
+        }
+        Ok(())
     }
 }

@@ -17,6 +17,7 @@ fn the_example_is_good_and_shows_the_defaults() {
         (format!("{:?}", example.limits), format!("{:?}", shortest.limits)),
         (format!("{:?}", example.timeouts), format!("{:?}", shortest.timeouts)),
         (format!("{:?}", example.websocket), format!("{:?}", shortest.websocket)),
+        (format!("{:?}", example.resume), format!("{:?}", shortest.resume)),
         (format!("{:?}", example.trunk), format!("{:?}", shortest.trunk)),
         (format!("{:?}", example.drain_grace), format!("{:?}", shortest.drain_grace)),
     ] {
@@ -38,6 +39,11 @@ fn what_is_refused() {
     check("a bad cookie", &with("[sticky]\ncookie = \"a;b\"\n"), "sticky.cookie");
     check("no such mode", &with("[sticky]\nmode = \"maybe\"\n"), "maybe");
     check("pings without an end", &with("[websocket]\nping_interval = \"2m\"\n"), "must exceed");
+    check("no window", &with("[resume]\nwindow = \"0s\"\n"), "resume.window");
+    check("two years", &with("[resume]\nwindow = \"2y\"\n"), "a year");
+    check("no pings", &with("[resume]\nping_interval = \"0s\"\n"), "resume.ping_interval");
+    check("no time", &with("[resume]\nattach_timeout = \"0s\"\n"), "resume.attach_timeout");
+    check("no resumable sessions", &with("[resume]\nsessions_max = 0\n"), "nonzero");
     check("no sessions", &with("[limits]\nsessions_max = 0\n"), "nonzero");
     check("tcp without an interface", &with("[trunk]\ncarrier = \"tcp\"\n"), "tunnel.mode");
     check("a host without an interface", &with("[tunnel]\nmode = \"host\"\n"), "tunnel.interface");

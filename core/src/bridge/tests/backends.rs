@@ -26,6 +26,27 @@ async fn an_early_answered_client_gets_a_cause_instead_of_a_text() {
     assert_eq!(node.end().await.cause(), Cause::BackendUnreachable);
 }
 
+/// With all credit spent on what nobody will take, the client's end could not even be sent.
+#[tokio::test]
+async fn what_came_early_is_acknowledged_though_no_backend_takes_it() {
+    let (listener, url) = listen().await;
+    let core = Core::new(&[&url], "");
+    let node = core.open(RequestHead { answered_early: true, ..upgrade(&[]) }).await;
+    let mut backend = accept(&listener).await;
+    while timeout(Duration::from_millis(200), node.port.ready()).await.is_ok() {
+        let payload = Bytes::from_static(&[7; 16 * 1024]);
+        node.send(Chunk { frame: Some(0x82), payload, ..Chunk::default() }).await;
+    }
+    read_head(&mut backend).await;
+    let answer = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n";
+    backend.write_all(answer).await.unwrap();
+    assert_eq!(node.response().await.status, 502);
+    assert_eq!(node.end().await.cause(), Cause::BackendProtocol);
+    node.send_end(Cause::ClientClosed);
+    timeout(Duration::from_secs(5), node.port.finished()).await.expect("the end goes up");
+    assert!(node.port.look(|machine| machine.ended().is_none()), "in order");
+}
+
 #[tokio::test]
 async fn the_next_backend_takes_what_one_cannot() {
     let (listener, url) = listen().await;

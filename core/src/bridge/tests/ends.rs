@@ -202,3 +202,15 @@ async fn who_reads_slowly_gets_the_last_words_too() {
     assert_eq!(&node.chunk().await.payload[..], b"hi");
     assert_eq!(node.end().await.close_code, Some(1000));
 }
+
+/// The way up waits for a backend that takes nothing, the way down for one that says nothing.
+#[tokio::test]
+async fn a_reset_is_noticed_though_the_backend_stands_still() {
+    let (core, node, _backend) = relayed("[timeouts]\nclosing = \"100ms\"\n").await;
+    let payload = [7; 16 * 1024];
+    while timeout(Duration::from_millis(300), node.port.ready()).await.is_ok() {
+        node.send_frame(0x82, &payload).await;
+    }
+    node.port.reset(Cause::ClientLost, "gone");
+    assert_closed(&core, "client_lost").await;
+}

@@ -89,6 +89,7 @@ impl<'a> Relay<'a> {
                 biased;
                 end = down.run() => First::Down(end),
                 end = up.run() => First::Up(end),
+                ended = over(port) => First::Up(UpEnd::Reset(ended)),
                 () = bridge.summons.told_to_leave() => {
                     bridge.reset_for_successor(port);
                     First::Moved
@@ -101,6 +102,7 @@ impl<'a> Relay<'a> {
                 biased;
                 end = down.run() => return First::Down(end),
                 end = up.run() => return First::Up(end),
+                ended = over(port) => return First::Up(UpEnd::Reset(ended)),
                 offers = bridge.summons.gathered() => offers,
             };
             match movable.go(offers, || parts::export(port, backend, down, up)).await {
@@ -213,6 +215,17 @@ impl<'a> Relay<'a> {
         }
         settle(bridge, up).await?;
         Ok(cause)
+    }
+}
+
+/// Resolves when the session is over before its time. The directions notice too, but one of them
+/// may wait for a backend that takes nothing, and the other for one that says nothing.
+async fn over(port: &SessionPort) -> Ended {
+    // Nothing is heard out before its end is sent, and in both directions there is none yet.
+    port.heard_out().await;
+    match port.look(|machine| machine.ended().cloned()) {
+        Some(ended) => ended,
+        None => std::future::pending().await,
     }
 }
 
