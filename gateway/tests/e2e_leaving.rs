@@ -1,11 +1,16 @@
 //! How members leave: told to, having ended, or out of reach; and what the others hear of it.
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use antipode_gateway::member::Role;
 use antipode_proto::registry::v1 as wire;
 use antipode_runtime::clock;
+use antipode_runtime::member::{Member, MemberConfig};
+use antipode_runtime::shutdown::{Finish, Shutdown};
 use wire::directive::Kind as Directive;
 use wire::report::Kind as Report;
 
@@ -123,4 +128,54 @@ async fn a_drain_is_told_to_the_member_and_its_clients_have_where_to_go() {
     let anew = back(&gateway, &sg, "sg", 50).await;
     anew.live().await;
     assert_eq!(gateway.health("sg"), "alive", "it was started again");
+}
+
+/// The operator's command, from its first line to the last.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_sees_a_node_leave() {
+    let gateway = Gateway::start().await;
+    let (_syd, _neighbour) = node(&gateway, "syd", 2, 42).await;
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, gateway.token(Role::Node, 1).await).unwrap();
+    let (role, name) = (Role::Node.to_wire(), "sg".parse().unwrap());
+    let mut config = MemberConfig::new(role, name, dir.path().join("state"));
+    config.join_token_file = Some(token);
+    let shutdown = Shutdown::default();
+    let member = Member::join(config, &shutdown).await.unwrap();
+    let sessions = Arc::new(AtomicU32::new(7));
+    let reported = Arc::clone(&sessions);
+    member.attend(introduction(1.3, 103.8, "wss://sg.example"), move || wire::Heartbeat {
+        sessions: reported.load(Ordering::Relaxed),
+        ..heartbeat()
+    });
+    eventually("alive", 3 * SECOND, || gateway.health("sg") == "alive").await;
+
+    let socket = gateway.app.addresses().socket.clone();
+    let command = tokio::task::spawn_blocking(move || {
+        let program = env!("CARGO_BIN_EXE_antipode-gateway");
+        let mut command = Command::new(program);
+        command.args(["drain", "sg", "--grace", "20s", "--reason", "upgrade", "--socket"]);
+        command.arg(socket).output().unwrap()
+    });
+    tokio::time::timeout(5 * SECOND, shutdown.draining()).await.unwrap();
+    assert_eq!(shutdown.ordered_grace(), Some(20 * SECOND));
+    tokio::time::sleep(SECOND).await;
+    sessions.store(3, Ordering::Relaxed);
+    tokio::time::sleep(3 * SECOND).await;
+    assert!(!command.is_finished(), "it waits for the member's end");
+    assert_eq!(shutdown.finish(SECOND).await, Finish::Drained);
+    drop(member);
+    let output = tokio::time::timeout(10 * SECOND, command).await.unwrap().unwrap();
+    let (told, last) = (output.stderr, output.stdout);
+    let (told, last) = (String::from_utf8(told).unwrap(), String::from_utf8(last).unwrap());
+    assert!(output.status.success(), "{told}");
+    let first =
+        "sg takes no new session; 7 sessions have 20s. One other node can take its clients.";
+    assert!(told.starts_with(first), "{told}");
+    assert!(
+        told.contains("sg: 7 sessions left, ") && told.contains("sg: 3 sessions left"),
+        "{told}"
+    );
+    assert!(last.starts_with("sg has left."), "{last}");
 }

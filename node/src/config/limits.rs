@@ -94,11 +94,11 @@ pub struct Pacing {
     /// TLS handshakes in a second, at 0.4 ms each: two fifths of a core. Beyond, after `wait_max`,
     /// the socket is closed. 0: no limit.
     pub handshakes_per_second_max: u32,
-    /// New WebSockets in a second: half of what the handshakes allow, for each is work for the core
-    /// and the backend too. Beyond, after `wait_max`, 503. 0: no limit.
+    /// New WebSockets in a second, less those that go on with a session: as many as handshakes.
+    /// Beyond, after `wait_max`, 503. 0: no limit.
     pub sessions_per_second_max: u32,
-    /// WebSockets in a second whose session goes on: as many as there are handshakes, so that they
-    /// are bound by nothing else. Beyond, after `wait_max`, 503. 0: no limit.
+    /// WebSockets in a second whose session goes on: as many again, for they come first. Beyond,
+    /// after `wait_max`, 503. 0: no limit.
     pub resumes_per_second_max: u32,
     /// How long a client may wait for its turn: about what it waits before it tries elsewhere.
     #[serde(with = "humantime_serde")]
@@ -109,7 +109,7 @@ impl Default for Pacing {
     fn default() -> Self {
         Self {
             handshakes_per_second_max: 1000,
-            sessions_per_second_max: 500,
+            sessions_per_second_max: 1000,
             resumes_per_second_max: 1000,
             wait_max: Duration::from_secs(1),
         }
