@@ -96,7 +96,10 @@ pub(crate) fn unasked_answer(world: &mut World<'_>) {
     world.call(json!({ "do": "link_down" }));
     world.attached(epoch, 0);
     world.call(json!({ "do": "link_up" }));
+    world.call(json!({ "do": "link_up" }));
     world.attached(epoch, 0);
+    world.drain();
+    world.call(json!({ "do": "link_up" }));
     world.drain();
     world.linger();
 }
@@ -164,6 +167,7 @@ pub(crate) fn peer_resets(world: &mut World<'_>) {
     world.linger();
     world.call(json!({ "do": "reset", "cause": 2, "detail": "too late" }));
     world.linger();
+    world.ask(); // There is nothing to ask for.
 }
 
 pub(crate) fn peer_resets_unknown(world: &mut World<'_>) {
@@ -188,6 +192,13 @@ pub(crate) fn reset_while_detached(world: &mut World<'_>) {
     world.linger();
 }
 
+pub(crate) fn reset_and_expire(world: &mut World<'_>) {
+    world.break_link();
+    world.call(json!({ "do": "reset", "cause": 2, "detail": "enough" }));
+    world.due();
+    world.ask();
+}
+
 pub(crate) fn reset_while_asking(world: &mut World<'_>) {
     world.ask();
     world.call(json!({ "do": "reset", "cause": 2, "detail": "" }));
@@ -195,9 +206,22 @@ pub(crate) fn reset_while_asking(world: &mut World<'_>) {
     world.linger();
 }
 
+/// Without an attachment from the first.
 pub(crate) fn reset_at_once(world: &mut World<'_>) {
+    world.send(10);
     world.call(json!({ "do": "reset", "cause": 2, "detail": "never mind" }));
     world.drain();
+    world.call(json!({ "do": "link_up" }));
+    world.drain();
+    world.linger();
+}
+
+pub(crate) fn expire_at_once(world: &mut World<'_>) {
+    world.now = 1_000;
+    world.send(10);
+    world.call(json!({ "do": "link_down" }));
+    world.transmit();
+    world.due();
     world.linger();
 }
 
@@ -235,13 +259,22 @@ pub(crate) fn go_away(world: &mut World<'_>) {
     world.linger();
 }
 
-/// A window that is consumed within a second doubles: exactly it, and just less; in a second, and
-/// just under.
+/// A window that is consumed within a second doubles: not in a second, not when a byte is left, but
+/// just under and to the byte.
 pub(crate) fn growth_edges(world: &mut World<'_>) {
     let window = 262_144;
-    for (wait, shy) in [(999, 0), (1_000, 0), (999, 64), (0, 0), (500, 0), (499, 0)] {
+    let moments = [
+        (1_000, window),
+        (999, window - 64),
+        (0, 64),
+        (500, window),
+        (499, window),
+        (1_000, 64),
+        (999, 64),
+    ];
+    for (wait, cost) in moments {
         world.now += wait;
-        world.take(window - shy);
+        world.take(cost);
     }
     world.linger();
 }
@@ -301,6 +334,13 @@ pub(crate) fn unconfirmed(world: &mut World<'_>) {
     world.linger();
 }
 
+pub(crate) fn unconfirmed_reset(world: &mut World<'_>) {
+    world.call(json!({ "do": "reset", "cause": 5, "detail": "gone" }));
+    world.call(json!({ "do": "link_down" }));
+    world.attach(2, 0);
+    world.drain();
+}
+
 pub(crate) fn older_attach(world: &mut World<'_>) {
     world.send(10);
     let epoch = world.runner.session.epoch();
@@ -348,8 +388,12 @@ pub(crate) fn server_resets_detached(world: &mut World<'_>) {
     world.drain();
     world.call(json!({ "do": "link_up" }));
     world.drain();
-    let epoch = world.runner.session.epoch();
-    world.attach(epoch + 1, 0);
+    world.ack(0); // Late, from the older attachment: it asks for nothing.
     world.drain();
+    let epoch = world.runner.session.epoch();
+    for epoch in [epoch + 1, epoch + 2] {
+        world.attach(epoch, 0);
+        world.drain();
+    }
     world.linger();
 }

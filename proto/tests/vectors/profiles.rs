@@ -11,6 +11,8 @@ pub(crate) struct Profile {
     pub(crate) name: &'static str,
     pub(crate) side: &'static str,
     pub(crate) seed: u64,
+    /// It has an attachment at first.
+    pub(crate) welcomed: bool,
     /// At least so many steps before `then`.
     pub(crate) steps: usize,
     pub(crate) weights: &'static [(usize, Act)],
@@ -125,6 +127,7 @@ const LIFE: Profile = Profile {
     name: "",
     side: "client",
     seed: 0,
+    welcomed: true,
     steps: 200,
     weights: TALK,
     sizes: MIXED,
@@ -137,8 +140,9 @@ pub(crate) fn profiles() -> Vec<Profile> {
     let mut profiles = conversations();
     profiles.extend(limits_and_ends());
     for (seed, (side, name, then)) in (100..).zip(directed()) {
-        let steps = if name.ends_with("from the start") { 0 } else { 24 };
-        profiles.push(Profile { name, side, seed, steps, then: Some(then), ..LIFE });
+        let welcomed = !name.ends_with("before the welcome");
+        let steps = if !welcomed || name.ends_with("from the start") { 0 } else { 24 };
+        profiles.push(Profile { name, side, seed, welcomed, steps, then: Some(then), ..LIFE });
     }
     profiles
 }
@@ -245,7 +249,10 @@ fn directed() -> Vec<Directed> {
         ("client", "reset with a long detail", then::reset_with_long_detail),
         ("client", "reset while detached", then::reset_while_detached),
         ("client", "reset while asking", then::reset_while_asking),
-        ("client", "reset before the welcome from the start", then::reset_at_once),
+        ("client", "reset and expired", then::reset_and_expire),
+        ("client", "reset before the welcome", then::reset_at_once),
+        ("client", "expired before the welcome", then::expire_at_once),
+        ("server", "a server that expired before the welcome", then::expire_at_once),
         ("client", "abandoned", then::abandon),
         ("client", "expired", then::expire),
         ("client", "expired over several attempts", then::expire_over_attempts),
@@ -254,6 +261,7 @@ fn directed() -> Vec<Directed> {
         ("client", "acks at a quarter of the window from the start", then::quarter_edges),
         ("client", "room to the byte from the start", then::room_edges),
         ("server", "gone before a word from the start", then::unconfirmed),
+        ("server", "reset before a word from the start", then::unconfirmed_reset),
         ("server", "an older attachment", then::older_attach),
         ("server", "a client that forgot", then::forgetful_attach),
         ("server", "a client that acknowledges too much", then::attach_beyond),

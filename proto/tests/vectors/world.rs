@@ -91,7 +91,9 @@ impl<'a> World<'a> {
 
     /// Lives the profile's life, and returns its steps.
     pub(crate) fn live(mut self) -> Vec<Value> {
-        self.up();
+        if self.profile.welcomed {
+            self.up();
+        }
         if self.profile.steps > 0 {
             self.greet();
         }
