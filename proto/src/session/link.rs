@@ -51,6 +51,14 @@ impl Session {
         }
     }
 
+    /// After [`Session::import`]: what carries the session outlived the process that it was in.
+    /// Nothing is asked and nothing is sent twice; an answer that the peer waits for is given.
+    pub fn handle_link_kept(&mut self, answering: bool) {
+        if let Link::Detached { .. } = self.link {
+            self.link = if answering { Link::Answering } else { Link::Attached };
+        }
+    }
+
     /// What carried the session broke.
     ///
     /// A server whose client never said a word ends: that client may not have its token, so nobody
@@ -74,6 +82,12 @@ impl Session {
             self.reset_unsent = false;
             self.abandon(Cause::SessionLost, "the other end was restarted");
         }
+    }
+
+    /// Whether there is something that carries the session, and both ends know where they stand.
+    #[must_use]
+    pub const fn is_attached(&self) -> bool {
+        matches!(self.link, Link::Attached)
     }
 
     /// Whether this attachment would replace the one that counts. One that would not is the older:

@@ -150,6 +150,7 @@ impl Sender {
             credit: self.credit,
             ended: self.ended,
             replayed: self.replayed,
+            transmitted: u64::try_from(self.transmitted).unwrap_or(u64::MAX),
         }
     }
 
@@ -185,6 +186,11 @@ impl Sender {
         if !range.contains(&sender.transmitted_max) {
             return Err(BadState::Contradiction("number of the last transmission"));
         }
+        let gone = sender.transmitted_max.get() - sender.acked.get();
+        let transmitted = usize::try_from(state.transmitted).ok();
+        sender.transmitted = transmitted
+            .filter(|_| state.transmitted <= gone)
+            .ok_or(BadState::Contradiction("count of what has gone"))?;
         Ok(sender)
     }
 }

@@ -55,6 +55,7 @@ impl Session {
             receiver: lives.then(|| self.receiver.export()),
             ended: self.ended.as_ref().map(Ended::to_reset),
             reset_unsent: self.reset_unsent,
+            answering: self.link == Link::Answering,
         }
     }
 

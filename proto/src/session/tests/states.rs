@@ -25,6 +25,7 @@ fn a_state_that_no_session_left_behind_is_refused() {
     let check_receiver = |what, spoil: fn(&mut crate::handover::v1::ReceiverState)| {
         check(what, |state| spoil(state.receiver.as_mut().expect("a receiver")));
     };
+    check_sender("more gone than was kept", |sender| sender.transmitted = 4);
     check_receiver("no stage", |receiver| receiver.stage = 0);
     check_receiver("a gap in what came", |receiver| receiver.inbox[0].seq += 1);
     check_receiver("what came without a body", |receiver| receiver.inbox[0].body = None);
@@ -61,6 +62,28 @@ fn what_is_imported_exports_the_same() {
     let imported = Session::import(state.clone(), Config::default(), now).expect("a good state");
     assert_eq!(imported.export(), state);
     assert_eq!(imported.replayed(), 1);
+}
+
+/// The attachment moves with the session: it neither asks nor gets anything twice.
+#[test]
+fn an_attachment_that_is_kept_goes_on_where_it_was() {
+    let now = start();
+    let mut stayed = busy(now);
+    let mut moved = Session::import(stayed.export(), Config::default(), now).expect("good");
+    moved.handle_link_kept(false);
+    for _ in 0..3 {
+        assert_eq!(moved.poll_transmit(), stayed.poll_transmit());
+    }
+    assert_eq!(moved.poll_transmit(), None);
+
+    let attach = Attach { epoch: 3, received: 2, credit: 300_000, ..Attach::default() };
+    stayed.handle_frame(Kind::Attach(attach)).expect("a new attachment");
+    let state = stayed.export();
+    let mut moved = Session::import(state.clone(), Config::default(), now).expect("good");
+    moved.handle_link_kept(state.answering);
+    for _ in 0..4 {
+        assert_eq!(moved.poll_transmit(), stayed.poll_transmit(), "the answer first");
+    }
 }
 
 #[test]
