@@ -335,13 +335,16 @@ function toText(bytes) {
 const RESUME_PROTOCOL = "antipode.resume.v1";
 
 class Attachment {
+  #environment;
   #socket;
   #on;
+  #timer;
 
   /** `on` is `{ open(), message(data), frame(frame), malformed(error), closed({ code, reason,
    * wasClean }) }`. Nothing comes after `closed`, `malformed` or {@link Attachment#close}. */
   constructor(environment, url, protocols, on) {
     this.url = url;
+    this.#environment = environment;
     this.#on = on;
     const socket = new environment.WebSocket(url, protocols);
     this.#socket = socket;
@@ -377,6 +380,11 @@ class Attachment {
     this.#socket.send(data);
   }
 
+  /** Calls back if nothing has come within `ms`. */
+  expect(ms, call) {
+    this.#timer = this.#environment.setTimeout(call, ms);
+  }
+
   /** Begins the closing handshake; the owner hears how it ends. */
   closeGently(code, reason) {
     if (code === undefined) this.#socket.close();
@@ -385,11 +393,13 @@ class Attachment {
 
   /** Closes it; nothing more is heard of it. */
   close() {
+    this.#environment.clearTimeout(this.#timer);
     this.#on = undefined;
     this.#socket.close();
   }
 
   #receive(data) {
+    this.#environment.clearTimeout(this.#timer);
     if (this.#on === undefined) return;
     if (!this.isResumable) {
       this.#on.message(data);
@@ -406,6 +416,7 @@ class Attachment {
   }
 
   #end(how) {
+    this.#environment.clearTimeout(this.#timer);
     const on = this.#on;
     this.#on = undefined;
     on?.closed(how);
@@ -2355,6 +2366,9 @@ class Roaming {
 // there for nothing: the next one starts when the one before is likely to have failed.
 const FIRST_RACE = { staggerMs: 1000, dialMs: 10_000 };
 
+/** A welcome follows the answer to the upgrade on its heels. */
+const WELCOME_PATIENCE_MS = 2000;
+
 class Connection {
   #environment;
   #protocols;
@@ -2362,8 +2376,8 @@ class Connection {
   #on;
   #candidates;
   #race;
-  /** An address that answered the resumable upgrade with a refusal. */
-  #refusedUrl;
+  /** An address whose server may know no resumable sockets. */
+  #plainUrl;
   /** The socket itself, where the relay did not choose to make it resumable. */
   #plain;
   #conversation;
@@ -2429,49 +2443,51 @@ class Connection {
   }
 
   #dial(url, { won, failed }) {
-    let isOpen = false;
-    const attachment = new Attachment(
-      this.#environment,
-      url,
-      [RESUME_PROTOCOL, ...this.#protocols],
-      {
-        open: () => {
-          isOpen = true;
-          if (!attachment.isResumable) won();
-        },
-        frame: (frame) => {
-          attachment.welcome = frame;
-          if (this.#isWelcome(frame)) won();
-          else failed();
-        },
-        malformed: failed,
-        closed: () => {
-          if (!isOpen) this.#refusedUrl ??= url;
-          failed();
-        },
+    // Some servers choose the last subprotocol, or the first, whatever it says.
+    const blind = () => {
+      this.#plainUrl ??= url;
+      failed();
+    };
+    const on = {
+      open: () => {
+        if (attachment.isResumable) attachment.expect(WELCOME_PATIENCE_MS, blind);
+        else won();
       },
-    );
+      frame: (frame) => {
+        attachment.welcome = frame;
+        if (frame.kind !== "welcome") blind();
+        else if (this.#isAcceptable(frame)) won();
+        else failed();
+      },
+      malformed: blind,
+      closed: () => {
+        // Browsers refuse a server that chose no subprotocol where one was offered.
+        if (this.#protocols.length === 0 || attachment.isResumable) blind();
+        else failed();
+      },
+    };
+    const protocols = [...this.#protocols, RESUME_PROTOCOL];
+    const attachment = new Attachment(this.#environment, url, protocols, on);
     return attachment;
   }
 
   /** As a browser does with a server's choice of a subprotocol: one of those that were offered. */
-  #isWelcome(frame) {
-    if (frame.kind !== "welcome" || !isToken(frame.core)) return false;
-    if (this.#protocols.length === 0) return frame.protocol === "";
-    return this.#protocols.includes(frame.protocol);
+  #isAcceptable({ core, protocol }) {
+    const isOffered = this.#protocols.includes(protocol);
+    return isToken(core) && (isOffered || (protocol === "" && this.#protocols.length === 0));
   }
 
-  /** A browser refuses a server that chose no subprotocol where one was offered. One that does not
-   * know ours has to be asked again without. */
+  /** A server that seems not to know our subprotocol is asked again without. */
   #handleNone() {
-    const url = this.#refusedUrl;
-    if (url === undefined || this.#protocols.length > 0) {
+    const url = this.#plainUrl;
+    this.#plainUrl = undefined;
+    if (url === undefined) {
       this.#end({ code: CLOSE_ABNORMAL, reason: "", wasClean: false, failed: true });
       return;
     }
-    this.#refusedUrl = undefined;
-    const dial = (_, { won, failed }) =>
-      new Attachment(this.#environment, url, [], { open: won, closed: failed });
+    const on = ({ won, failed }) => ({ open: won, message: () => {}, closed: failed });
+    const dial = (_, attempt) =>
+      new Attachment(this.#environment, url, this.#protocols, on(attempt));
     this.#race = new Race(this.#environment, dial, [url], FIRST_RACE, (winner) => {
       if (winner === undefined) this.#handleNone();
       else this.#beginPlain(winner);

@@ -6,13 +6,16 @@ import { decode, DecodeError, encode } from "./codec.js";
 export const RESUME_PROTOCOL = "antipode.resume.v1";
 
 export class Attachment {
+  #environment;
   #socket;
   #on;
+  #timer;
 
   /** `on` is `{ open(), message(data), frame(frame), malformed(error), closed({ code, reason,
    * wasClean }) }`. Nothing comes after `closed`, `malformed` or {@link Attachment#close}. */
   constructor(environment, url, protocols, on) {
     this.url = url;
+    this.#environment = environment;
     this.#on = on;
     const socket = new environment.WebSocket(url, protocols);
     this.#socket = socket;
@@ -48,6 +51,11 @@ export class Attachment {
     this.#socket.send(data);
   }
 
+  /** Calls back if nothing has come within `ms`. */
+  expect(ms, call) {
+    this.#timer = this.#environment.setTimeout(call, ms);
+  }
+
   /** Begins the closing handshake; the owner hears how it ends. */
   closeGently(code, reason) {
     if (code === undefined) this.#socket.close();
@@ -56,11 +64,13 @@ export class Attachment {
 
   /** Closes it; nothing more is heard of it. */
   close() {
+    this.#environment.clearTimeout(this.#timer);
     this.#on = undefined;
     this.#socket.close();
   }
 
   #receive(data) {
+    this.#environment.clearTimeout(this.#timer);
     if (this.#on === undefined) return;
     if (!this.isResumable) {
       this.#on.message(data);
@@ -77,6 +87,7 @@ export class Attachment {
   }
 
   #end(how) {
+    this.#environment.clearTimeout(this.#timer);
     const on = this.#on;
     this.#on = undefined;
     on?.closed(how);

@@ -14,6 +14,9 @@ import { isToken } from "./text.js";
 // there for nothing: the next one starts when the one before is likely to have failed.
 const FIRST_RACE = { staggerMs: 1000, dialMs: 10_000 };
 
+/** A welcome follows the answer to the upgrade on its heels. */
+const WELCOME_PATIENCE_MS = 2000;
+
 export class Connection {
   #environment;
   #protocols;
@@ -21,8 +24,8 @@ export class Connection {
   #on;
   #candidates;
   #race;
-  /** An address that answered the resumable upgrade with a refusal. */
-  #refusedUrl;
+  /** An address whose server may know no resumable sockets. */
+  #plainUrl;
   /** The socket itself, where the relay did not choose to make it resumable. */
   #plain;
   #conversation;
@@ -88,49 +91,51 @@ export class Connection {
   }
 
   #dial(url, { won, failed }) {
-    let isOpen = false;
-    const attachment = new Attachment(
-      this.#environment,
-      url,
-      [RESUME_PROTOCOL, ...this.#protocols],
-      {
-        open: () => {
-          isOpen = true;
-          if (!attachment.isResumable) won();
-        },
-        frame: (frame) => {
-          attachment.welcome = frame;
-          if (this.#isWelcome(frame)) won();
-          else failed();
-        },
-        malformed: failed,
-        closed: () => {
-          if (!isOpen) this.#refusedUrl ??= url;
-          failed();
-        },
+    // Some servers choose the last subprotocol, or the first, whatever it says.
+    const blind = () => {
+      this.#plainUrl ??= url;
+      failed();
+    };
+    const on = {
+      open: () => {
+        if (attachment.isResumable) attachment.expect(WELCOME_PATIENCE_MS, blind);
+        else won();
       },
-    );
+      frame: (frame) => {
+        attachment.welcome = frame;
+        if (frame.kind !== "welcome") blind();
+        else if (this.#isAcceptable(frame)) won();
+        else failed();
+      },
+      malformed: blind,
+      closed: () => {
+        // Browsers refuse a server that chose no subprotocol where one was offered.
+        if (this.#protocols.length === 0 || attachment.isResumable) blind();
+        else failed();
+      },
+    };
+    const protocols = [...this.#protocols, RESUME_PROTOCOL];
+    const attachment = new Attachment(this.#environment, url, protocols, on);
     return attachment;
   }
 
   /** As a browser does with a server's choice of a subprotocol: one of those that were offered. */
-  #isWelcome(frame) {
-    if (frame.kind !== "welcome" || !isToken(frame.core)) return false;
-    if (this.#protocols.length === 0) return frame.protocol === "";
-    return this.#protocols.includes(frame.protocol);
+  #isAcceptable({ core, protocol }) {
+    const isOffered = this.#protocols.includes(protocol);
+    return isToken(core) && (isOffered || (protocol === "" && this.#protocols.length === 0));
   }
 
-  /** A browser refuses a server that chose no subprotocol where one was offered. One that does not
-   * know ours has to be asked again without. */
+  /** A server that seems not to know our subprotocol is asked again without. */
   #handleNone() {
-    const url = this.#refusedUrl;
-    if (url === undefined || this.#protocols.length > 0) {
+    const url = this.#plainUrl;
+    this.#plainUrl = undefined;
+    if (url === undefined) {
       this.#end({ code: CLOSE_ABNORMAL, reason: "", wasClean: false, failed: true });
       return;
     }
-    this.#refusedUrl = undefined;
-    const dial = (_, { won, failed }) =>
-      new Attachment(this.#environment, url, [], { open: won, closed: failed });
+    const on = ({ won, failed }) => ({ open: won, message: () => {}, closed: failed });
+    const dial = (_, attempt) =>
+      new Attachment(this.#environment, url, this.#protocols, on(attempt));
     this.#race = new Race(this.#environment, dial, [url], FIRST_RACE, (winner) => {
       if (winner === undefined) this.#handleNone();
       else this.#beginPlain(winner);

@@ -74,7 +74,7 @@ test("the subprotocol is the backend's choice among the offered ones", async () 
   const { socket } = await lab.open({ protocols: ["v1.chat", "v2.chat"] });
   assert.equal(socket.protocol, "v2.chat");
   assert.equal(socket.extensions, "");
-  assert.deepEqual(lab.core.upgrades[0].protocols, ["antipode.resume.v1", "v1.chat", "v2.chat"]);
+  assert.deepEqual(lab.core.upgrades[0].protocols, ["v1.chat", "v2.chat", "antipode.resume.v1"]);
 });
 
 test("a choice that was not offered, or none where some were, is a failure", async () => {
@@ -185,30 +185,35 @@ test("a server that refuses is asked again only where that can help", async () =
   assert.equal(lab.core.upgrades.length, 3, "with our subprotocol alone, and without");
 });
 
-test("a relay that breaks before its welcome has not refused", async () => {
+test("so is one that closes before a welcome, and its close is the application's", async () => {
   const lab = makeLab({ hosts: ["a"] });
-  let upgrades = 0;
   const upgrade = (socket) => {
-    upgrades += 1;
-    socket.accept("antipode.resume.v1");
-    socket.close(1011);
+    socket.accept(socket.protocols.at(-1) ?? "");
+    socket.close(4009, "not today");
   };
   lab.network.relays.set("a.example", { upgrade });
   const { seen } = await lab.open();
-  assert.deepEqual(types(seen), ["error", "close"]);
-  assert.equal(upgrades, 1);
+  assert.deepEqual(types(seen), ["open", "close"]);
+  assert.deepEqual([seen[1].code, seen[1].reason], [4009, "not today"]);
 });
 
-test("what is no welcome is no beginning", async () => {
-  for (const data of [Uint8Array.of(99), Uint8Array.of(11, 1), "text"]) {
+test("a server that chose our subprotocol blindly is asked again without", async () => {
+  for (const data of [Uint8Array.of(99), Uint8Array.of(11, 1), "text", undefined]) {
     const lab = makeLab({ hosts: ["a"] });
+    const offers = [];
     const upgrade = (socket) => {
-      socket.accept("antipode.resume.v1");
-      socket.send(data);
+      offers.push(socket.protocols);
+      socket.accept(socket.protocols.at(-1) ?? "");
+      if (data !== undefined) socket.send(data);
     };
     lab.network.relays.set("a.example", { upgrade });
-    const { seen } = await lab.open();
-    assert.deepEqual(types(seen), ["error", "close"]);
-    assert.equal(lab.network.openTo("a.example").length, 0);
+    const { seen, socket } = lab.connect({ protocols: ["chat"] });
+    await lab.clock.advance(data === undefined ? 2100 : 100);
+    assert.deepEqual(offers, [["chat", "antipode.resume.v1"], ["chat"]]);
+    assert.equal(types(seen)[0], "open");
+    assert.equal(socket.protocol, "chat");
+    await lab.clock.advance(10_000);
+    assert.equal(lab.network.openTo("a.example").length, 1);
+    assert.equal(lab.clock.timers, 0);
   }
 });
