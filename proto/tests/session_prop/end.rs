@@ -92,6 +92,15 @@ impl End {
         assert_eq!(self.session.poll_transmit(), None, "nothing carries it yet");
     }
 
+    /// The same, but what carries the session outlives the older process too.
+    pub(crate) fn hand_over_attached(&mut self, now: Instant) {
+        let (attached, answering) = (self.session.is_attached(), self.session.export().answering);
+        if attached || answering {
+            self.hand_over(now);
+            self.session.handle_link_kept(answering);
+        }
+    }
+
     pub(crate) fn acked(&self) -> Seq {
         self.session.export().sender.unwrap_or_default().acked.into()
     }

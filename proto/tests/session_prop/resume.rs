@@ -33,6 +33,8 @@ pub(crate) enum Step {
     Lose(Way, Index, Index),
     /// The end's process hands over to a new one.
     HandOver(Way),
+    /// The core's process hands over the attachment too.
+    HandOverAttachment,
     Pressure(Way, bool),
     Wait(Duration),
 }
@@ -48,6 +50,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Open),
         6 => (way(), which(), which()).prop_map(|(way, at, from)| Step::Lose(way, at, from)),
         2 => way().prop_map(Step::HandOver),
+        2 => Just(Step::HandOverAttachment),
         2 => (way(), any::<bool>()).prop_map(|(way, on)| Step::Pressure(way, on)),
         8 => (1..400_u64).prop_map(|ms| Step::Wait(Duration::from_millis(ms))),
     ]
@@ -137,6 +140,7 @@ impl Lab {
                 self.apply(Step::Close(way));
                 self.from(way).hand_over(now);
             }
+            Step::HandOverAttachment => self.server.hand_over_attached(now),
             Step::Pressure(way, on) => self.from(way).session.set_pressure(on),
             Step::Wait(time) => self.wait(time),
         }

@@ -35,6 +35,8 @@ pub(crate) enum Step {
     LinkUp,
     /// The core's process hands over to a new one, and the lane breaks.
     HandOver,
+    /// The core's process hands over the lane too.
+    HandOverLane,
     Pressure(Way, bool),
     Wait(Duration),
 }
@@ -49,6 +51,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         6 => (way(), prop::bool::weighted(0.3)).prop_map(|(way, lost)| Step::Limbo { way, lost }),
         4 => Just(Step::LinkUp),
         1 => Just(Step::HandOver),
+        1 => Just(Step::HandOverLane),
         1 => (way(), any::<bool>()).prop_map(|(way, on)| Step::Pressure(way, on)),
         4 => (1..400_u64).prop_map(|ms| Step::Wait(Duration::from_millis(ms))),
     ]
@@ -125,6 +128,7 @@ impl Lab {
                 self.core.hand_over(now);
             }
             Step::HandOver => {}
+            Step::HandOverLane => self.core.hand_over_attached(now),
             Step::Pressure(way, on) => self.from(way).session.set_pressure(on),
             Step::Wait(time) => self.wait(time),
         }

@@ -259,19 +259,12 @@ pub(crate) fn go_away(world: &mut World<'_>) {
     world.linger();
 }
 
-/// A window that is consumed within a second doubles: not in a second, not when a byte is left, but
-/// just under and to the byte.
+/// A window that is consumed within a second doubles: not in a second, which begins the next one,
+/// and not when a byte is left, but just under and to the byte.
 pub(crate) fn growth_edges(world: &mut World<'_>) {
     let window = 262_144;
-    let moments = [
-        (1_000, window),
-        (999, window - 64),
-        (0, 64),
-        (500, window),
-        (499, window),
-        (1_000, 64),
-        (999, 64),
-    ];
+    let moments =
+        [(1_000, window), (1_000, 64), (999, window - 64), (0, 64), (500, window), (499, window)];
     for (wait, cost) in moments {
         world.now += wait;
         world.take(cost);
