@@ -5,16 +5,20 @@
 //! | the backend closed | the backend's own code and reason | 502 |
 //! | the backend was lost, broke the protocol, can't be reached | 1014 bad gateway | 502 |
 //! | the backend did not answer in time | 1014 | 504 |
-//! | the backend reads too slowly, the core is full | 1013 try again later | 503 |
+//! | the backend reads too slowly | 1013 try again later | 504 |
+//! | the core is full | 1013 | 503 |
 //! | this node drains | 1001 going away | 503 |
-//! | the core drains, or has lost the session | 1012 service restart | 503 |
-//! | the trunk did not come back in time | 1013 | 503 |
+//! | the core drains, or has lost the session | 1012 service restart | 502 |
+//! | the trunk did not come back in time | 1013 | 504 |
 //! | the client broke the protocol | 1002, 1007 or 1009, by what it did | 400 |
 //! | the client reads too slowly | 4409, ours | 408 |
 //! | against a rule of the operator's | 1008 policy | 403 |
 //! | the client was not heard of | 1001 | 408 |
 //! | a newer attachment took the session | 4411, ours | 409 |
 //! | anything else | 1011 internal error | 500 |
+//!
+//! A 503 says that the request has not reached the backend and may be made again; where it may have,
+//! the status is 502 or 504 (RFC 9110 section 9.2.2 leaves the repeating to who knows the request).
 
 use antipode_proto::trunk::v1::Cause;
 use antipode_websocket::close;
@@ -57,7 +61,7 @@ pub fn telling(cause: Cause) -> Telling {
         }
         Cause::ClientSlow => (SLOW_CONSUMER, 408, "client_slow", "the client reads too slowly"),
         Cause::BackendSlow => {
-            (close::TRY_AGAIN_LATER, 503, "backend_slow", "the backend reads too slowly")
+            (close::TRY_AGAIN_LATER, 504, "backend_slow", "the backend reads too slowly")
         }
         Cause::ClientIdle => (close::GOING_AWAY, 408, "client_idle", "nothing heard in time"),
         Cause::BackendUnreachable => {
@@ -68,15 +72,15 @@ pub fn telling(cause: Cause) -> Telling {
         }
         Cause::NodeDraining => (close::GOING_AWAY, 503, "node_draining", "the relay goes away"),
         Cause::CoreDraining => {
-            (close::SERVICE_RESTART, 503, "core_draining", "the core restarts: come back")
+            (close::SERVICE_RESTART, 502, "core_draining", "the core restarts: come back")
         }
         Cause::Policy => (close::POLICY, 403, "policy", "against a rule of the operator's"),
         Cause::Replaced => (MOVED, 409, "replaced", "a newer attachment took over"),
         Cause::SessionLost => {
-            (close::SERVICE_RESTART, 503, "session_lost", "the core lost the session: come back")
+            (close::SERVICE_RESTART, 502, "session_lost", "the core lost the session: come back")
         }
         Cause::TrunkLost => {
-            (close::TRY_AGAIN_LATER, 503, "trunk_lost", "the way to the core is down: try again")
+            (close::TRY_AGAIN_LATER, 504, "trunk_lost", "the way to the core is down: try again")
         }
         Cause::TrunkProtocol => {
             (close::INTERNAL_ERROR, 502, "trunk_protocol", "node and core disagree")

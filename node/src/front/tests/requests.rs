@@ -168,7 +168,10 @@ async fn a_core_without_a_backend_is_told_to_the_client() {
     for (cause, status, label) in [
         (Cause::BackendUnreachable, "502", "backend_unreachable"),
         (Cause::BackendTimeout, "504", "backend_timeout"),
-        (Cause::CoreDraining, "503", "core_draining"),
+        (Cause::CoreDraining, "502", "core_draining"),
+        (Cause::SessionLost, "502", "session_lost"),
+        (Cause::TrunkLost, "504", "trunk_lost"),
+        (Cause::CoreFull, "503", "core_full"),
     ] {
         let mut bench = Bench::start().await;
         for request in [UPGRADE, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
