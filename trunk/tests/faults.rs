@@ -16,7 +16,7 @@ use std::time::Duration;
 use antipode_proto::registry::v1::Carrier;
 use antipode_proto::trunk::v1::Cause;
 use antipode_runtime::shutdown::Shutdown;
-use antipode_trunk::{CoreTarget, NodeIdentity};
+use antipode_trunk::{CoreTarget, NodeIdentity, OpenError};
 use antipode_tunnel::{PeerConfig, PrivateKey, PublicKey, TRUNK_PORT, Tunnel, TunnelConfig};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -25,7 +25,7 @@ use traffic::Traffic;
 use world::{Core, Cutter, Node, World, request};
 
 const SESSIONS: usize = 6;
-/// The path's round trip is twice this.
+/// The path's round trip is twice this; `ANTIPODE_ONE_WAY_MS` sets another.
 const ONE_WAY: Duration = Duration::from_millis(50);
 /// What is asserted: one second plus a round trip is the aim, the rest is for a busy machine.
 const BOUND: Duration = Duration::from_secs(3);
@@ -43,7 +43,9 @@ struct Lab {
 }
 
 impl Lab {
-    async fn start(one_way: Duration) -> Self {
+    async fn start() -> Self {
+        let asked = std::env::var("ANTIPODE_ONE_WAY_MS").ok().and_then(|ms| ms.parse().ok());
+        let one_way = asked.map_or(ONE_WAY, Duration::from_millis);
         let (world, shutdown) = (World::new(), Shutdown::default());
         let (node_key, core_key) = (PrivateKey::generate(), PrivateKey::generate());
         let (core, core_at) = core(&world, &core_key, &node_key, [1; 16]).await;
@@ -136,7 +138,7 @@ async fn a_cut_link_flows_again() {
     let long = std::env::var_os("ANTIPODE_LONG_CUTS").is_some();
     let cuts_s: &[u64] = if long { &[5, 20, 60, 120] } else { &[3, 5] };
     for cut_s in cuts_s {
-        let mut lab = Lab::start(ONE_WAY).await;
+        let mut lab = Lab::start().await;
         let traffic = Traffic::start(&lab.node, &mut lab.core, SESSIONS).await;
         sleep(Duration::from_secs(1)).await;
         lab.path.cut_both();
@@ -154,7 +156,7 @@ async fn a_link_cut_one_way_flows_again() {
         ("cut of 4 s, upwards only", Cut { up: true, down: false }),
         ("cut of 4 s, downwards only", Cut { up: false, down: true }),
     ] {
-        let mut lab = Lab::start(ONE_WAY).await;
+        let mut lab = Lab::start().await;
         let traffic = Traffic::start(&lab.node, &mut lab.core, SESSIONS).await;
         lab.path.cut(cut);
         sleep(Duration::from_secs(4)).await;
@@ -166,7 +168,7 @@ async fn a_link_cut_one_way_flows_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rebound_path_flows_on() {
-    let mut lab = Lab::start(ONE_WAY).await;
+    let mut lab = Lab::start().await;
     let traffic = Traffic::start(&lab.node, &mut lab.core, SESSIONS).await;
     for _ in 0..3 {
         lab.path.rebind();
@@ -183,7 +185,7 @@ async fn a_rebound_path_flows_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_change_in_the_middle() {
-    let mut lab = Lab::start(ONE_WAY).await;
+    let mut lab = Lab::start().await;
     let traffic = Traffic::start(&lab.node, &mut lab.core, SESSIONS).await;
     let mut longest = Duration::ZERO;
     for _ in 0..10 {
@@ -198,7 +200,7 @@ async fn keys_change_in_the_middle() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_lost_in_a_cut() {
-    let mut lab = Lab::start(ONE_WAY).await;
+    let mut lab = Lab::start().await;
     let traffic = Traffic::start(&lab.node, &mut lab.core, SESSIONS).await;
     lab.path.cut_both();
     // As after three minutes: the node has no keys any more, and the core would refuse the old.
@@ -217,7 +219,7 @@ async fn keys_lost_in_a_cut() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lossy_link_is_not_dialled_anew() {
-    let mut lab = Lab::start(ONE_WAY).await;
+    let mut lab = Lab::start().await;
     lab.path.lose_one_in(9);
     sleep(Duration::from_secs(4)).await;
     assert_eq!(lab.node.metrics.redials.get(), 0, "idle, and every ninth packet is lost");
@@ -230,7 +232,7 @@ async fn a_lossy_link_is_not_dialled_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_core_that_crashed_is_found_again() {
     for away in [Duration::ZERO, Duration::from_secs(3)] {
-        let mut lab = Lab::start(ONE_WAY).await;
+        let mut lab = Lab::start().await;
         let port = lab.node.trunks.open(request("/")).expect("the trunk is up");
         let _far = lab.core.accepted.recv().await.expect("the session arrives").port;
         // Whatever a dying process would say must not arrive.
@@ -248,10 +250,81 @@ async fn a_core_that_crashed_is_found_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_core_that_says_goodbye_is_dialled_at_once() {
-    let mut lab = Lab::start(ONE_WAY).await;
+    let mut lab = Lab::start().await;
     lab.core.shutdown.finish(Duration::from_secs(1)).await;
     lab.replace_core().await;
     report("goodbye of the core", lab.opens_within(BOUND).await);
+}
+
+/// The gateway says that the node's process is gone: the core believes it when the trunk is silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_gone_is_believed_when_silent() {
+    let mut lab = Lab::start().await;
+    let _port = lab.node.trunks.open(request("/")).expect("the trunk is up");
+    let far = lab.core.accepted.recv().await.expect("the session arrives").port;
+    lab.core.server.handle_process_gone("node-1", &[2; 16]);
+    let spoken = timeout(Duration::from_secs(3), far.deliver()).await;
+    assert!(spoken.is_err(), "it is heard, whatever anybody says: {spoken:?}");
+
+    lab.path.cut_both();
+    sleep(Duration::from_secs(1)).await;
+    lab.core.server.handle_process_gone("node-1", &[2; 16]);
+    let start = Instant::now();
+    let ended = timeout(BOUND, far.deliver()).await.expect("in time");
+    assert_eq!(ended.expect_err("its client is gone").cause, Cause::ClientLost);
+    report("node said to be gone 1 s into its silence", start.elapsed());
+}
+
+/// It was only cut off: the core has forgotten its sessions, and new ones are welcome.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_given_up_hears_so() {
+    let mut lab = Lab::start().await;
+    // Neither end has heard of this one's answer: it must not begin anew at the core.
+    let port = lab.node.trunks.open(request("/once")).expect("the trunk is up");
+    let far = lab.core.accepted.recv().await.expect("the session arrives").port;
+    lab.path.cut_both();
+    lab.core.server.handle_process_gone("node-1", &[2; 16]);
+    assert!(timeout(BOUND, far.deliver()).await.expect("in time").is_err());
+    lab.path.mend();
+    let ended = timeout(BOUND, port.deliver()).await.expect("in time");
+    assert_eq!(ended.expect_err("forgotten").cause, Cause::SessionLost);
+    assert!(lab.core.accepted.try_recv().is_err(), "nothing is asked for twice");
+    lab.opens_within(BOUND).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_core_gets_no_new_sessions() {
+    let world = World::new();
+    let mut silent = Core::start(&world, [1; 16]).await;
+    let mut other = Core::start(&world, [3; 16]).await;
+    let path = Path::start(silent.quic, Duration::ZERO).await;
+    let node = Node::start(&world, [2; 16]);
+    silent.admit(&["node-1"]);
+    other.admit(&["node-1"]);
+    node.trunks.set_cores(vec![
+        silent.target_at(Carrier::Quic, path.address),
+        CoreTarget { member_id: "core-2".into(), ..other.target(Carrier::Tcp) },
+    ]);
+    while !(node.trunks.is_up_to("core-1") && node.trunks.is_up_to("core-2")) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!node.trunks.is_up_to("core-3"));
+    assert_eq!(node.trunks.open_at("core-3", request("/")).err(), Some(OpenError::NoCore));
+    let mut ports = Vec::new();
+    for _ in 0..3 {
+        ports.push(node.trunks.open_at("core-2", request("/")).expect("the trunk is up"));
+        other.accepted.recv().await.expect("the session arrives where it was sent");
+    }
+    ports.push(node.trunks.open(request("/")).expect("the trunk is up"));
+    silent.accepted.recv().await.expect("the session arrives where the fewest are");
+
+    path.cut_both();
+    sleep(Duration::from_secs(2)).await;
+    assert!(node.trunks.is_up_to("core-1"), "its lanes stand, for all that is known");
+    for _ in 0..5 {
+        ports.push(node.trunks.open(request("/")).expect("there is another core"));
+        other.accepted.recv().await.expect("the session arrives at the core that is heard");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

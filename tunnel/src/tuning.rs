@@ -42,8 +42,8 @@ pub struct TrunkTuning {
     /// trip, so the price is at most an eighth of a round trip (p99 301 to 324 ms at 1 % loss).
     pub packet_threshold: u32,
     /// Silence after which we ask whether the path lives: 500 ms. The answer is there after a round
-    /// trip, and after two more if one of the two is lost: within the 1.5 s of silence after which
-    /// a node dials anew. Keeps NAT and WireGuard awake too. It costs an idle trunk about 4 packets
+    /// trip, and after two more if one of the two is lost: a node dials anew only then, and not
+    /// before a second of silence. Keeps NAT and WireGuard awake too. It costs an idle trunk about 4 packets
     /// of 100 bytes a second.
     pub keep_alive: Duration,
     /// Silence after which the path is dead: 10 s. A cut can't be outlived here, because a

@@ -29,9 +29,16 @@ pub(super) const DIAL_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the carrier is asked whether the core is heard.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Silence after which another carrier is dialled. QUIC asks after 500 ms of silence, so that an
-/// answer is there in time even if one of the two is lost.
-const SILENCE_MAX: Duration = Duration::from_millis(1500);
+/// Silence after which another carrier is dialled, on a short path. A dial that was not needed costs
+/// one handshake, so this may be short: a core that crashed and is back is found within it.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// Silence after which QUIC asks whether the core lives.
+const ASKS_AFTER: Duration = Duration::from_millis(500);
+
+/// On a longer path this many round trips follow on the question: one for the answer and two more
+/// if one of the two is lost.
+const ROUND_TRIPS: u32 = 3;
 
 /// Told which core's address is about to be dialled.
 pub(super) type OnDial = Arc<OnceLock<Box<dyn Fn(Ipv6Addr) + Send + Sync>>>;
@@ -164,7 +171,7 @@ impl Dialler {
         drop(view);
         match is_silent {
             true => standing.redial.handle_silent(now),
-            false => standing.redial.handle_heard(),
+            false => standing.redial.handle_heard(now),
         }
     }
 
@@ -220,8 +227,7 @@ impl Standing {
 
 /// Silence that a carrier may keep: longer where an answer takes longer.
 fn patience(carrier: &Carrier) -> Duration {
-    let asked_after = SILENCE_MAX / 3;
-    SILENCE_MAX.max(asked_after + 3 * carrier.rtt().unwrap_or(Duration::ZERO))
+    SILENCE_MAX.max(ASKS_AFTER + ROUND_TRIPS * carrier.rtt().unwrap_or(Duration::ZERO))
 }
 
 async fn lost(carried: &mut Option<Carried>) -> String {

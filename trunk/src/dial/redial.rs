@@ -4,6 +4,10 @@
 //! and so does the handshake of an attempt to dial. So while the core is silent there is never only
 //! one attempt: a new one goes every [`STAGGER`], and the first one up takes the lanes. A core that
 //! answers with a refusal is not silent: for that there is a backoff.
+//!
+//! That the core is heard again on the old carrier does not end the attempts: what it sent into the
+//! cut waits for its own probes, which may be as far apart as the cut was long. Only a carrier that
+//! stays heard keeps its lanes.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,6 +24,9 @@ const STAGGER_PATIENT: Duration = Duration::from_secs(1);
 
 /// After this long [`STAGGER_PATIENT`] holds. Sessions wait for two minutes.
 const PATIENT_AFTER: Duration = Duration::from_secs(150);
+
+/// A carrier that was silent and is heard for so long keeps its lanes.
+const HEARD_FOR: Duration = Duration::from_secs(2);
 
 /// Attempts under way at once. An attempt is given [`super::dialler::DIAL_PATIENCE`], so ten are.
 pub(super) const ATTEMPTS_MAX: usize = 12;
@@ -58,8 +65,8 @@ pub(super) enum Lost {
 enum State {
     /// A carrier is there, and the core is heard on it.
     Carried,
-    /// There is none, or the core is not heard on it.
-    Wanting { since: Instant },
+    /// There is none, or the core is not heard on it, or only now again.
+    Wanting { since: Instant, heard: Option<Instant> },
 }
 
 /// When to dial, and how often.
@@ -77,7 +84,7 @@ impl Redial {
     /// Nothing is there: the first attempt is due.
     pub(super) const fn new(now: Instant) -> Self {
         Self {
-            state: State::Wanting { since: now },
+            state: State::Wanting { since: now, heard: None },
             under_way: 0,
             next: now,
             backoff: Backoff::new(REFUSED),
@@ -87,15 +94,23 @@ impl Redial {
 
     /// The core is not heard any more: dials at once, unless it does already.
     pub(super) fn handle_silent(&mut self, now: Instant) {
-        if self.state == State::Carried {
-            self.state = State::Wanting { since: now };
-            self.next = self.next.max(now);
+        match &mut self.state {
+            State::Carried => {
+                self.state = State::Wanting { since: now, heard: None };
+                self.next = self.next.max(now);
+            }
+            State::Wanting { heard, .. } => *heard = None,
         }
     }
 
-    /// The core is heard again on the carrier that is there.
-    pub(super) fn handle_heard(&mut self) {
-        self.carried();
+    /// The core is heard on the carrier that is there: begins no more attempts, and after a while
+    /// drops those under way.
+    pub(super) fn handle_heard(&mut self, now: Instant) {
+        let State::Wanting { heard, .. } = &mut self.state else { return };
+        let since = *heard.get_or_insert(now);
+        if self.under_way == 0 || now.saturating_duration_since(since) >= HEARD_FOR {
+            self.carried();
+        }
     }
 
     /// An attempt succeeded: its carrier takes the lanes.
@@ -122,15 +137,18 @@ impl Redial {
             Lost::Proven => Duration::ZERO,
             Lost::Unproven => self.backoff.next_delay(rng),
         };
-        if self.state == State::Carried {
-            self.state = State::Wanting { since: now };
-            self.next = now + delay;
+        match &mut self.state {
+            State::Carried => {
+                self.state = State::Wanting { since: now, heard: None };
+                self.next = now + delay;
+            }
+            State::Wanting { heard, .. } => *heard = None,
         }
     }
 
     /// Runs whatever is due at `now`.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        let State::Wanting { since } = self.state else { return };
+        let State::Wanting { since, .. } = self.state else { return };
         if self.poll_timeout().is_none_or(|due| due > now) {
             return;
         }
@@ -149,7 +167,7 @@ impl Redial {
     /// When the next attempt is due. Changes after every other method.
     #[must_use]
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let wanting = matches!(self.state, State::Wanting { .. });
+        let wanting = matches!(self.state, State::Wanting { heard: None, .. });
         (wanting && self.under_way < ATTEMPTS_MAX).then_some(self.next)
     }
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where its world cannot be made")]
 #![allow(dead_code, reason = "each test binary uses its share of this module")]
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(crate) struct Path {
 
 impl Path {
     pub(crate) async fn start(core: SocketAddr, one_way: Duration) -> Self {
-        let front = Arc::new(bind().await);
+        let front = Arc::new(bind(core).await);
         let address = front.local_addr().unwrap();
         let rules =
             Rules { cut: Cut::default(), one_way, loses_one_in: 0, passed: 0, core, node: None };
@@ -92,7 +92,8 @@ impl Rules {
 }
 
 async fn carry(front: Arc<UdpSocket>, rules: Arc<Mutex<Rules>>, mut rebound: watch::Receiver<()>) {
-    let mut back = Arc::new(bind().await);
+    let core = rules.lock().core;
+    let mut back = Arc::new(bind(core).await);
     let (mut up, mut up_end) = conveyor(Arc::clone(&back));
     let (down, _down_end) = conveyor(Arc::clone(&front));
     let (mut from_node, mut from_core) = (vec![0; 2048], vec![0; 2048]);
@@ -116,7 +117,7 @@ async fn carry(front: Arc<UdpSocket>, rules: Arc<Mutex<Rules>>, mut rebound: wat
             }
             changed = rebound.changed() => {
                 if changed.is_err() { return; }
-                back = Arc::new(bind().await);
+                back = Arc::new(bind(core).await);
                 (up, up_end) = conveyor(Arc::clone(&back));
             }
         }
@@ -138,6 +139,9 @@ fn conveyor(socket: Arc<UdpSocket>) -> (mpsc::UnboundedSender<Packet>, JoinSet<(
     (sender, task)
 }
 
-async fn bind() -> UdpSocket {
-    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
+/// A socket of the family of whom it speaks with.
+async fn bind(core: SocketAddr) -> UdpSocket {
+    let loopback: IpAddr =
+        if core.is_ipv6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+    UdpSocket::bind((loopback, 0)).await.unwrap()
 }

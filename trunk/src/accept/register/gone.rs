@@ -12,6 +12,9 @@ use crate::heard::Heard;
 /// Silence that has to bear out that a process is gone: a stream to the gateway may break alone.
 const GONE_SILENCE: Duration = Duration::from_secs(2);
 
+/// A dead process's last datagrams may be on their way for so long.
+const LAST_DATAGRAMS: Duration = Duration::from_millis(500);
+
 /// What is known of the process at a trunk's other end.
 #[derive(Debug, Default)]
 pub(super) struct Life {
@@ -43,11 +46,11 @@ impl Life {
         self.heard_before
     }
 
-    /// Whether it is gone: somebody said so, nothing came since, and not for a while before.
+    /// Whether it is gone: somebody said so, nothing came since, and not for a while now.
     fn is_gone(&mut self, now: Instant) -> bool {
         let Some(said) = self.gone else { return false };
         let heard = self.heard();
-        if heard.is_some_and(|heard| heard > said) {
+        if heard.is_some_and(|heard| heard > said + LAST_DATAGRAMS) {
             self.gone = None;
             return false;
         }
@@ -93,6 +96,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::budget::Budget;
     use crate::carrier::LanePeer;
     use crate::metrics::Metrics;
     use crate::peer::NodeIdentity;
@@ -101,7 +105,8 @@ mod tests {
 
     fn at_register(now: Instant) -> (Arc<Register>, LanePeer) {
         let (incoming, _) = mpsc::channel(1);
-        let register = Register::new(Config::default(), 10, incoming, Metrics::default());
+        let register =
+            Register::new(Config::default(), 10, incoming, Budget::unlimited(), Metrics::default());
         let heard = Arc::new(Heard::new(now));
         (register, LanePeer { node: NodeIdentity::for_tests("node"), heard })
     }

@@ -96,7 +96,7 @@ fn refusals_are_backed_off_and_what_served_is_replaced_at_once() {
 }
 
 #[test]
-fn silence_dials_and_a_word_calls_it_off() {
+fn silence_dials_and_only_a_voice_that_lasts_calls_it_off() {
     let mut lab = Lab::new();
     lab.redial.handle_up();
     lab.pass(Duration::from_secs(5), Failure::Unanswered);
@@ -107,11 +107,22 @@ fn silence_dials_and_a_word_calls_it_off() {
     assert_eq!(lab.redial.poll_timeout(), Some(silent), "at once");
     lab.pass(Duration::from_millis(700), Failure::Unanswered);
     assert_eq!(lab.under_way.len(), 3);
-    lab.redial.handle_heard();
+    lab.redial.handle_heard(lab.now);
+    lab.drain();
+    assert_eq!((lab.under_way.len(), lab.redial.poll_timeout()), (3, None), "no more, no less");
+    lab.redial.handle_silent(lab.now);
+    assert!(lab.redial.poll_timeout().is_some(), "it was one word");
+    lab.redial.handle_heard(lab.now);
+    lab.pass(HEARD_FOR, Failure::Unanswered);
+    assert_eq!(lab.under_way.len(), 3);
+    lab.redial.handle_heard(lab.now);
     lab.drain();
     assert_eq!((lab.under_way.len(), lab.redial.poll_timeout()), (0, None));
-    lab.redial.handle_heard();
+    lab.redial.handle_heard(lab.now);
     assert_eq!(lab.redial.poll_output(), None, "nothing to call off");
+    lab.redial.handle_silent(lab.now);
+    lab.redial.handle_heard(lab.now);
+    assert_eq!(lab.redial.poll_timeout(), None, "nothing had begun");
 }
 
 #[test]
@@ -132,7 +143,7 @@ proptest! {
         for step in steps {
             match step {
                 0 => lab.redial.handle_silent(lab.now),
-                1 => lab.redial.handle_heard(),
+                1 => lab.redial.handle_heard(lab.now),
                 2 => lab.redial.handle_up(),
                 3 => lab.redial.handle_lost(Lost::Proven, lab.now, &mut lab.rng),
                 4 => lab.redial.handle_lost(Lost::Unproven, lab.now, &mut lab.rng),
