@@ -10,7 +10,7 @@ use antipode_runtime::member::{JoinError, Member, MemberConfig, tls as member_tl
 use antipode_runtime::process::Probe;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::accept::{Listen, StartError as TrunkStartError};
-use antipode_trunk::{AcceptConfig, Incoming, SessionConfig, TrunkServer};
+use antipode_trunk::{AcceptConfig, Budget, Incoming, SessionConfig, TrunkServer};
 use antipode_tunnel::{
     BindError, HostedError, HostedTunnel, SocketError, TrunkTuning, Tunnel, TunnelConfig, Underlay,
 };
@@ -134,7 +134,7 @@ impl App {
 
         backends.start_checks(&config, &shutdown);
         let introduction = introduction(&config, tunnel_port);
-        let resume = resume(&config, &member, &metrics)?;
+        let resume = resume(&config, &member, server.budget(), &metrics)?;
         let bridge = Bridge::new(config.clone(), backends, resume, metrics.clone(), &shutdown);
         let heard_at = takeover::enter(inheritance, &server, &bridge);
         take_sessions(Arc::clone(&bridge), sessions, &shutdown);
@@ -187,11 +187,16 @@ fn take_sessions(bridge: Arc<Bridge>, mut sessions: mpsc::Receiver<Incoming>, sh
     });
 }
 
-fn resume(config: &Config, member: &Member, metrics: &Metrics) -> Result<Arc<Resume>, KeyError> {
+fn resume(
+    config: &Config,
+    member: &Member,
+    budget: &Budget,
+    metrics: &Metrics,
+) -> Result<Arc<Resume>, KeyError> {
     let identity = member.identity();
     let key = key::load_or_make(identity.state_dir())?;
     let core = identity.member_id().to_owned();
-    Ok(Resume::new(config.resume, key, core, metrics.clone()))
+    Ok(Resume::new(config.resume, key, core, budget.clone(), metrics.clone()))
 }
 
 fn member_config(config: &Config) -> MemberConfig {
@@ -262,6 +267,7 @@ async fn trunks(
         tuning: TrunkTuning::default(),
         session: SessionConfig::default(),
         sessions_max: trunk_sessions_max(config),
+        budget: Budget::new(config.limits.held_bytes_max.get()),
         run,
         software: SOFTWARE.to_owned(),
     };

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use antipode_proto::session::Ended;
 use antipode_proto::trunk::v1::{Attach, Cause};
+use antipode_trunk::Budget;
 use parking_lot::Mutex;
 
 mod attachment;
@@ -55,6 +56,8 @@ pub(crate) struct Resume {
     /// This core's member id, which clients name to nodes when they come back.
     core: String,
     table: ResumeTable,
+    /// What the sessions hold counts with that of the trunks.
+    budget: Budget,
     metrics: Metrics,
 }
 
@@ -132,10 +135,11 @@ impl Resume {
         table: ResumeTable,
         key: TokenKey,
         core: String,
+        budget: Budget,
         metrics: Metrics,
     ) -> Arc<Self> {
         let registry = Mutex::new(Registry::new(key, table.sessions_max.get()));
-        Arc::new(Self { registry, attachments: AtomicU64::new(1), core, table, metrics })
+        Arc::new(Self { registry, attachments: AtomicU64::new(1), core, table, budget, metrics })
     }
 
     /// A place for a client that wants a resumable session. `None`: it gets an ordinary WebSocket.

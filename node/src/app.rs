@@ -16,7 +16,7 @@ use antipode_runtime::member::{JoinError, Member, MemberConfig, tls as member_tl
 use antipode_runtime::process::Probe;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::dial::StartError as TrunkStartError;
-use antipode_trunk::{SessionConfig, Trunks, TrunksConfig};
+use antipode_trunk::{Budget, SessionConfig, Trunks, TrunksConfig};
 use antipode_tunnel::{
     BindError, HostedError, HostedTunnel, SocketError, TrunkTuning, Tunnel, TunnelConfig, Underlay,
 };
@@ -221,6 +221,7 @@ fn trunks(
         tls: member_tls::client_config(member.identity()),
         tuning: TrunkTuning::default(),
         session: SessionConfig::default(),
+        budget: Budget::new(config.session.held_bytes_max),
         lanes: u32::from(config.trunk.lanes),
         run,
         software: SOFTWARE.to_owned(),

@@ -24,6 +24,7 @@ pub(crate) use register::Register;
 pub use register::{AdoptError, BadTrunk};
 
 use crate::batch::BATCH_BYTES_READ_MAX;
+use crate::budget::Budget;
 use crate::carrier::AcceptedLane;
 use crate::lane::{KEEP_ALIVE, LANE_WINDOW_BYTES, SWEEP_INTERVAL};
 use crate::metrics::Metrics;
@@ -51,6 +52,8 @@ pub struct AcceptConfig {
     pub session: SessionConfig,
     /// Most sessions over all trunks.
     pub sessions_max: usize,
+    /// Most bytes that they may hold together.
+    pub budget: Budget,
     /// 16 random bytes drawn when the process started.
     pub run: [u8; 16],
     /// Name and version, for the peer's log.
@@ -82,7 +85,8 @@ impl TrunkServer {
         let (nodes, on_roster) = watch::channel(BTreeMap::new());
         let mut session = config.session;
         session.resume_window += CORE_PATIENCE;
-        let register = Register::new(session, config.sessions_max, incoming, metrics);
+        let register =
+            Register::new(session, config.sessions_max, incoming, config.budget.clone(), metrics);
 
         let (lanes, waiting) = mpsc::channel(LANES_WAITING_MAX);
         for listen in listen {
@@ -117,6 +121,12 @@ impl TrunkServer {
     /// node to come back. Nothing follows if it is heard again before that.
     pub fn handle_process_gone(&self, member_id: &str, run: &[u8]) {
         self.register.handle_process_gone(member_id, run, clock::now());
+    }
+
+    /// What all sessions may hold, for sessions beside the trunks to count with them.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        self.register.budget()
     }
 
     /// Every trunk that has sessions or lanes.

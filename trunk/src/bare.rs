@@ -13,6 +13,7 @@ use antipode_proto::trunk::v1::{Batch, Cause, Hello, RequestHead};
 use tokio::sync::mpsc;
 
 use crate::batch::Draft;
+use crate::budget::Budget;
 use crate::fan_out::arrive::BadShare;
 use crate::metrics::{Direction, Metrics};
 use crate::peer::{Incoming, NodeIdentity};
@@ -34,7 +35,13 @@ impl Bare {
     /// A node's end.
     #[must_use]
     pub fn node(lanes: u32, config: Config, metrics: Metrics) -> Self {
-        Self::with(Sessions::new(lanes, config, None, metrics), lanes, None)
+        Self::node_within(lanes, config, metrics, Budget::unlimited())
+    }
+
+    /// A node's end whose sessions count against a budget.
+    #[must_use]
+    pub fn node_within(lanes: u32, config: Config, metrics: Metrics, budget: Budget) -> Self {
+        Self::with(Sessions::new(lanes, config, None, budget, metrics), lanes, None)
     }
 
     /// A core's end of the trunk to `node`.
@@ -46,10 +53,23 @@ impl Bare {
         node: NodeIdentity,
         sessions_max: usize,
     ) -> Self {
+        Self::core_within(lanes, config, metrics, node, sessions_max, Budget::unlimited())
+    }
+
+    /// A core's end whose sessions count against a budget.
+    #[must_use]
+    pub fn core_within(
+        lanes: u32,
+        config: Config,
+        metrics: Metrics,
+        node: NodeIdentity,
+        sessions_max: usize,
+        budget: Budget,
+    ) -> Self {
         let (incoming, accepted) = mpsc::channel(INCOMING_MAX);
         let (limit, pause) = (SessionLimit::new(sessions_max), Arc::default());
         let admission = Admission { incoming, node, limit, pause };
-        let sessions = Sessions::new(lanes, config, Some(admission), metrics);
+        let sessions = Sessions::new(lanes, config, Some(admission), budget, metrics);
         sessions.handle_hello(&Hello { keeps_payloads: true, ..Hello::default() });
         Self::with(sessions, lanes, Some(accepted))
     }
@@ -141,6 +161,11 @@ impl Bare {
     /// they are due, as [`Bare::collect_batch`] sees to.
     pub fn handle_timeout(&self, now: Instant) {
         self.sessions.handle_timeout(now);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
     }
 
     /// Sessions held.

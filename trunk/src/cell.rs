@@ -1,17 +1,18 @@
 //! One session's machine, and the wakers of those who wait for it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Instant;
 
 use antipode_proto::session::Session;
-use antipode_proto::trunk::v1::GoAway;
 use antipode_proto::trunk::v1::frame::Kind;
+use antipode_proto::trunk::v1::{Cause, GoAway};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tracing::debug;
 
+use crate::budget::{Budget, Strain};
 use crate::invitation::Invitations;
 use crate::peer::NodeIdentity;
 use crate::queue::LaneQueue;
@@ -32,6 +33,13 @@ pub(crate) struct Cell {
     pub(crate) ack_armed: AtomicBool,
     pub(crate) queue: Arc<LaneQueue>,
     sessions: Weak<Sessions>,
+    pub(crate) budget: Budget,
+    /// What the machine holds, as the budget has it.
+    held: AtomicU64,
+    /// Something was let go since the last sweep.
+    moved: AtomicBool,
+    /// Sweeps in a row that found bytes held and nothing moved.
+    still: AtomicU32,
 }
 
 impl Cell {
@@ -40,6 +48,7 @@ impl Cell {
         machine: Session,
         queue: Arc<LaneQueue>,
         sessions: Weak<Sessions>,
+        budget: Budget,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
@@ -52,6 +61,10 @@ impl Cell {
             ack_armed: AtomicBool::new(false),
             queue,
             sessions,
+            budget,
+            held: AtomicU64::new(0),
+            moved: AtomicBool::new(false),
+            still: AtomicU32::new(0),
         })
     }
 
@@ -59,7 +72,9 @@ impl Cell {
     /// acknowledgement to come, the session's removal.
     pub(crate) fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut Session) -> R) -> R {
         let mut machine = self.machine.lock();
+        machine.set_pressure(self.budget.strain() >= Strain::Pressed);
         let result = change(&mut machine);
+        let is_over = self.charge(machine.held_bytes());
         let wants_transmit = machine.wants_transmit();
         let ack_deadline = machine.ack_deadline();
         let (finished, ended) = (machine.is_finished(), machine.ended().is_some());
@@ -78,6 +93,9 @@ impl Cell {
             self.wake_all();
         } else if heard_out {
             self.finishing.wake();
+        }
+        if is_over {
+            self.budget.relieve();
         }
         result
     }
@@ -150,9 +168,58 @@ impl Cell {
         self.finishing.wake();
     }
 
+    /// What the session holds: unacknowledged, or received and not yet consumed.
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Whether two sweeps in a row found that it holds something and lets go of nothing.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.still.load(Ordering::Relaxed) >= 2
+    }
+
+    /// A sweep comes by.
+    pub(crate) fn mark(&self) {
+        let moved = self.moved.swap(false, Ordering::Relaxed);
+        match moved || self.held() == 0 {
+            true => self.still.store(0, Ordering::Relaxed),
+            false => drop(self.still.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    /// Ends the session for the sake of the others; says whose slowness it was.
+    pub(crate) fn shed(self: &Arc<Self>, detail: &str) -> Option<Cause> {
+        let faces_client = self.sessions.upgrade().is_some_and(|sessions| sessions.is_node());
+        self.change(|machine| {
+            if machine.ended().is_some() {
+                return None;
+            }
+            let unread = machine.held_bytes() - machine.unacked_bytes();
+            let here = unread >= machine.unacked_bytes();
+            let cause = if here == faces_client { Cause::ClientSlow } else { Cause::BackendSlow };
+            machine.reset(cause, detail);
+            Some(cause)
+        })
+    }
+
+    /// Under the machine's lock. Whether the budget is over.
+    fn charge(&self, held: u64) -> bool {
+        let before = self.held.swap(held, Ordering::Relaxed);
+        if held < before {
+            self.moved.store(true, Ordering::Relaxed);
+        }
+        self.budget.charge(before, held)
+    }
+
     fn wake_all(&self) {
         self.reading.wake();
         self.writing.wake();
         self.finishing.wake();
+    }
+}
+
+impl Drop for Cell {
+    fn drop(&mut self) {
+        self.charge(0);
     }
 }

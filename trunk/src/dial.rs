@@ -21,6 +21,7 @@ use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, TokioRuntime};
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
+use crate::budget::Budget;
 pub use crate::carrier::StartError;
 use crate::lane::SWEEP_INTERVAL;
 use crate::metrics::Metrics;
@@ -39,6 +40,8 @@ pub struct TrunksConfig {
     pub tuning: TrunkTuning,
     /// Limits of each session.
     pub session: SessionConfig,
+    /// Most bytes that all may hold together.
+    pub budget: Budget,
     /// gRPC calls to each core. More lanes mean that one lost packet holds up fewer sessions.
     pub lanes: u32,
     /// 16 random bytes drawn when the process started.
@@ -138,7 +141,8 @@ impl Trunks {
                 Some(trunk) => trunk.moved(target.clone(), &means),
                 None => {
                     let (lanes, metrics) = (config.lanes, metrics.clone());
-                    let sessions = Sessions::new(lanes, config.session, None, metrics);
+                    let budget = config.budget.clone();
+                    let sessions = Sessions::new(lanes, config.session, None, budget, metrics);
                     Trunk::dial(target.clone(), sessions, &means)
                 }
             };

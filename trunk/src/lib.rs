@@ -10,6 +10,7 @@
 //! | [`solo`] | a lane of its own for one session, driven by whoever holds its other side |
 //! | [`handover`] | how sessions leave a core's process for the next |
 //! | [`bare`] | one end without tasks, timers or a network, moved by hand |
+//! | [`budget`] | most bytes that all sessions of a process may hold |
 //! | [`metrics`] | every series this crate exports |
 //! | [`testing`] | both ends in memory, for tests of what stands on top |
 //!
@@ -22,6 +23,7 @@
 pub mod accept;
 pub mod bare;
 mod batch;
+pub mod budget;
 pub mod carrier;
 mod cell;
 pub mod dial;
@@ -41,13 +43,14 @@ pub mod testing;
 
 pub use accept::{AcceptConfig, TrunkServer};
 pub use bare::Bare;
+pub use budget::Budget;
 pub use dial::{CoreTarget, OpenError, Trunks, TrunksConfig};
 pub use fan_out::arrive::BadShare;
 pub use invitation::INVITATION_BYTES_MAX;
 pub use metrics::Metrics;
 pub use peer::{Incoming, NodeIdentity, TrunkState};
 pub use port::{Delivery, SessionPort};
-pub use solo::{Solo, solo};
+pub use solo::{Solo, solo, solo_within};
 
 pub use antipode_proto::body::{Body, CHUNK_BYTES_MAX};
 pub use antipode_proto::seq::Seq;

@@ -1,5 +1,6 @@
 //! Every series a trunk exports, in one place.
 
+mod budget;
 mod fan_out;
 
 use std::sync::atomic::AtomicU64;
@@ -11,6 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use budget::BudgetMetrics;
 pub use fan_out::FanOutMetrics;
 
 /// The trunk's series; clones share them.
@@ -42,6 +44,8 @@ pub struct Metrics {
     pub carriers_replaced: Counter,
     /// Payloads that cross once for many sessions.
     pub fan_out: FanOutMetrics,
+    /// What all sessions hold.
+    pub budget: BudgetMetrics,
 }
 
 /// From this end's point of view.
@@ -77,6 +81,13 @@ pub struct EndLabels {
     pub cause: String,
 }
 
+impl EndLabels {
+    pub(crate) fn of(cause: Cause) -> Self {
+        let cause = cause.as_str_name().trim_start_matches("CAUSE_").to_ascii_lowercase();
+        Self { cause }
+    }
+}
+
 impl EncodeLabelSet for EndLabels {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
         [("cause", self.cause.as_str())].encode(encoder)
@@ -103,6 +114,7 @@ impl Metrics {
             redials,
             carriers_replaced,
             fan_out,
+            budget,
         } = metrics.clone();
         registry.register("lanes_up", "Lanes that are open", lanes_up);
         registry.register("sessions", "Sessions held", sessions);
@@ -119,6 +131,7 @@ impl Metrics {
         let help = "Silent carriers whose lanes a newer one took";
         registry.register("carriers_replaced", help, carriers_replaced);
         fan_out.register(registry);
+        budget.register(registry);
         metrics
     }
 
@@ -129,9 +142,8 @@ impl Metrics {
     }
 
     pub(crate) fn count_end(&self, cause: Option<Cause>, replayed: u64) {
-        let name = cause.unwrap_or(Cause::Complete).as_str_name();
-        let cause = name.trim_start_matches("CAUSE_").to_ascii_lowercase();
-        self.sessions_ended.get_or_create(&EndLabels { cause }).inc();
+        let labels = EndLabels::of(cause.unwrap_or(Cause::Complete));
+        self.sessions_ended.get_or_create(&labels).inc();
         self.replayed_segments.inc_by(replayed);
         self.sessions.dec();
     }
@@ -160,6 +172,9 @@ mod tests {
         metrics.fan_out.saved_bytes.inc_by(7);
         metrics.fan_out.waits.inc();
         metrics.fan_out.asked_again.inc();
+        metrics.budget.used_bytes.set(3);
+        metrics.budget.max_bytes.set(4);
+        metrics.budget.sessions_shed.get_or_create(&EndLabels::of(Cause::ClientSlow)).inc();
 
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -180,6 +195,9 @@ mod tests {
             "antipode_trunk_fan_out_saved_bytes_total 7",
             "antipode_trunk_fan_out_waits_total 1",
             "antipode_trunk_fan_out_asked_again_total 1",
+            "antipode_trunk_session_bytes 3",
+            "antipode_trunk_session_bytes_max 4",
+            "antipode_trunk_sessions_shed_total{cause=\"client_slow\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
         }

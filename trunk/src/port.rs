@@ -1,6 +1,7 @@
 //! One end of a session, for the task that owns the client's or the backend's socket.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -48,21 +49,27 @@ impl SessionPort {
         self.cell.id
     }
 
-    /// Waits until another chunk may be sent. Cancel-safe.
+    /// Waits until another chunk may be sent: the far end allows it, and the process has the bytes
+    /// to keep it. Cancel-safe.
     ///
     /// # Errors
     ///
     /// The session was reset, or its trunk did not come back in time.
     pub async fn ready(&self) -> Result<(), Ended> {
-        poll_fn(|task| {
-            self.cell.wait_writing(task.waker());
-            self.cell.look(|machine| match machine.ended() {
-                Some(ended) => Poll::Ready(Err(ended.clone())),
-                None if machine.has_room() => Poll::Ready(Ok(())),
-                None => Poll::Pending,
-            })
-        })
-        .await
+        loop {
+            let room = poll_fn(|task| {
+                self.cell.wait_writing(task.waker());
+                self.cell.look(|machine| match check_alive(machine) {
+                    Err(ended) => Poll::Ready(Err(ended)),
+                    Ok(()) if machine.has_room() => Poll::Ready(Ok(self.room(machine))),
+                    Ok(()) => Poll::Pending,
+                })
+            });
+            if room.await? {
+                return Ok(());
+            }
+            self.relieved().await;
+        }
     }
 
     /// Sends one segment. Never waits: [`SessionPort::ready`] comes before each chunk.
@@ -148,7 +155,7 @@ impl SessionPort {
     ///
     /// As [`SessionPort::ready`].
     pub fn try_ready(&self) -> Result<bool, Ended> {
-        self.cell.look(|machine| check_alive(machine).map(|()| machine.has_room()))
+        self.cell.look(|machine| check_alive(machine).map(|()| self.room(machine)))
     }
 
     /// Looks at the machine without changing it.
@@ -179,6 +186,28 @@ impl SessionPort {
             match self.cell.look(Session::is_finished) {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    fn room(&self, machine: &Session) -> bool {
+        machine.has_room() && self.cell.budget.has_room(machine.held_bytes())
+    }
+
+    /// Waits while it is the process that has no room, and not the far end.
+    async fn relieved(&self) {
+        // Before the look: room that comes in between is not missed.
+        let mut roomy = pin!(self.cell.budget.roomy());
+        roomy.as_mut().enable();
+        poll_fn(|task| {
+            self.cell.wait_writing(task.waker());
+            let only_budget = |machine: &Session| {
+                machine.ended().is_none() && machine.has_room() && !self.room(machine)
+            };
+            match self.cell.look(only_budget) {
+                true => roomy.as_mut().poll(task),
+                false => Poll::Ready(()),
             }
         })
         .await;

@@ -13,6 +13,7 @@ use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Budget;
 use crate::cell::Cell;
 use crate::fan_out::announce::Announcer;
 use crate::fan_out::wait::FanIn;
@@ -24,6 +25,7 @@ use crate::queue::{LaneQueue, Writer};
 #[derive(Debug)]
 pub(crate) struct Sessions {
     config: Config,
+    budget: Budget,
     cells: DashMap<u64, Arc<Cell>>,
     lanes: Vec<Lane>,
     next_id: AtomicU64,
@@ -75,6 +77,7 @@ impl Sessions {
         lanes: u32,
         config: Config,
         admission: Option<Admission>,
+        budget: Budget,
         metrics: Metrics,
     ) -> Arc<Self> {
         let announcer = Arc::new(Announcer::new(metrics.fan_out.clone()));
@@ -83,8 +86,10 @@ impl Sessions {
             revoked: Mutex::default(),
         };
         let lanes = (0..lanes.max(1)).map(lane).collect();
-        Arc::new(Self {
+        budget.export(&metrics.budget);
+        let sessions = Arc::new(Self {
             config,
+            budget,
             cells: DashMap::new(),
             lanes,
             next_id: AtomicU64::new(1),
@@ -94,7 +99,9 @@ impl Sessions {
             settled: Mutex::default(),
             announcer,
             metrics,
-        })
+        });
+        sessions.budget.add_trunk(&sessions);
+        sessions
     }
 
     /// Starts a session at the node, on the lane that its number falls on or, if that one is down,
@@ -110,7 +117,7 @@ impl Sessions {
         let generation = lane.queue.generation();
         let mut machine = Session::new(Side::Node, self.config, clock::now());
         machine.handle_link_up();
-        let cell = Cell::new(id, machine, Arc::clone(&lane.queue), Arc::downgrade(self));
+        let cell = self.make(id, machine, &lane.queue);
         let is_new = self.insert(Arc::clone(&cell));
         debug_assert!(is_new, "a number is given once");
         cell.change(|machine| machine.send(Body::from(head)));
@@ -192,6 +199,7 @@ impl Sessions {
         let is_due =
             |machine: &Session| machine.poll_timeout().is_some_and(|timeout| timeout <= now);
         self.for_each_cell(|cell| cell.look(is_due), |cell| cell.handle_timeout(now));
+        self.budget.handle_timeout(now);
         self.announcer.handle_timeout(now);
         if let Some(fan_in) = &self.fan_in {
             self.ask_again(fan_in.handle_timeout(now));
@@ -222,6 +230,23 @@ impl Sessions {
             admission.limit.give_back();
             self.remember(admission, id);
         }
+    }
+
+    fn make(self: &Arc<Self>, id: u64, machine: Session, queue: &Arc<LaneQueue>) -> Arc<Cell> {
+        let budget = self.budget.clone();
+        Cell::new(id, machine, Arc::clone(queue), Arc::downgrade(self), budget)
+    }
+
+    /// All of them, in the order of their numbers.
+    pub(crate) fn cells(&self) -> Vec<Arc<Cell>> {
+        let mut cells: Vec<_> = self.cells.iter().map(|entry| Arc::clone(entry.value())).collect();
+        cells.sort_unstable_by_key(|cell| cell.id);
+        cells
+    }
+
+    /// Which end this is.
+    pub(crate) const fn is_node(&self) -> bool {
+        self.admission.is_none()
     }
 
     fn cell(&self, id: u64) -> Option<Arc<Cell>> {

@@ -20,6 +20,7 @@ use antipode_proto::trunk::v1::Cause;
 use antipode_proto::trunk::v1::frame::Kind;
 use antipode_runtime::clock;
 
+use crate::budget::Budget;
 use crate::cell::Cell;
 use crate::fan_out::announce::Announcer;
 use crate::metrics::FanOutMetrics;
@@ -38,9 +39,16 @@ pub struct Solo {
 /// Joins a machine's two users. `id` is for the log only.
 #[must_use]
 pub fn solo(machine: Session, id: u64) -> (SessionPort, Solo) {
+    solo_within(machine, id, &Budget::unlimited())
+}
+
+/// As [`solo`]; what the session holds counts against the budget.
+#[must_use]
+pub fn solo_within(machine: Session, id: u64, budget: &Budget) -> (SessionPort, Solo) {
     let queue = LaneQueue::new(0, Arc::new(Announcer::new(FanOutMetrics::default())));
     let writer = queue.writer();
-    let cell = Cell::new(id, machine, queue, Weak::new());
+    let cell = Cell::new(id, machine, queue, Weak::new(), budget.clone());
+    budget.add_solo(&cell);
     cell.change(|_| ());
     (SessionPort::new(Arc::clone(&cell)), Solo { cell, writer })
 }

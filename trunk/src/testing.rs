@@ -9,6 +9,7 @@ use antipode_proto::trunk::v1::{Batch, RequestHead};
 use antipode_runtime::shutdown::Shutdown;
 use tokio::sync::mpsc;
 
+use crate::budget::Budget;
 use crate::lane;
 use crate::metrics::Metrics;
 use crate::peer::{Incoming, NodeIdentity};
@@ -27,8 +28,15 @@ pub(crate) fn joined() -> (Arc<Sessions>, mpsc::Receiver<Incoming>) {
         limit: SessionLimit::new(SESSIONS_MAX),
         pause: Arc::default(),
     };
-    let node = Sessions::new(LANES, Config::default(), None, Metrics::default());
-    let core = Sessions::new(LANES, Config::default(), Some(admission), Metrics::default());
+    let node =
+        Sessions::new(LANES, Config::default(), None, Budget::unlimited(), Metrics::default());
+    let core = Sessions::new(
+        LANES,
+        Config::default(),
+        Some(admission),
+        Budget::unlimited(),
+        Metrics::default(),
+    );
     let shutdown = Shutdown::default();
     for index in 0..LANES {
         let (up_tx, up_rx) = mpsc::channel(2);

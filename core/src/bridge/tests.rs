@@ -56,7 +56,8 @@ impl Core {
         let backends = Backends::new(&config, &metrics, &shutdown).unwrap();
         backends.start_checks(&config, &shutdown);
         let key = TokenKey::new(&[7; KEY_BYTES]);
-        let resume = Resume::new(config.resume, key, "core-1".to_owned(), metrics.clone());
+        let (core, budget) = ("core-1".to_owned(), antipode_trunk::Budget::unlimited());
+        let resume = Resume::new(config.resume, key, core, budget, metrics.clone());
         let bridge = Bridge::new(config, backends, resume, metrics.clone(), &shutdown);
         Self { bridge, metrics, shutdown }
     }

@@ -1,6 +1,6 @@
 //! `[limits]`, `[timeouts]`, `[websocket]` and `[resume]`: each with its default and what it is good for.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -21,6 +21,9 @@ pub struct LimitsTable {
     pub response_headers_max: usize,
     /// Idle sockets kept open to one backend.
     pub idle_sockets_max: usize,
+    /// Bytes that all sessions may hold together; as it fills up those that hold much and don't move
+    /// are ended.
+    pub held_bytes_max: NonZeroU64,
 }
 
 impl Default for LimitsTable {
@@ -33,6 +36,8 @@ impl Default for LimitsTable {
             response_head_bytes_max: 64 * 1024,
             response_headers_max: 128,
             idle_sockets_max: 64,
+            // Leaves half of a machine with 1 GiB; 2,000 sessions that fill their first window.
+            held_bytes_max: NonZeroU64::new(512 << 20).expect("not zero"),
         }
     }
 }

@@ -7,7 +7,8 @@ use antipode_proto::session::{Session, Side};
 use antipode_proto::trunk::v1::frame::Kind;
 use antipode_proto::trunk::v1::{Attach, Cause};
 use antipode_runtime::clock;
-use antipode_trunk::solo::{Solo, solo};
+use antipode_trunk::Budget;
+use antipode_trunk::solo::{Solo, solo_within};
 use antipode_trunk::{SessionConfig, SessionPort};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
@@ -85,11 +86,12 @@ impl Held {
         (id, token): (SessionId, Token),
         (first, number): (AttachmentId, u64),
         window: Duration,
+        budget: &Budget,
         metrics: ResumeMetrics,
     ) -> Arc<Self> {
         let config = SessionConfig { resume_window: window, ..SessionConfig::default() };
         let machine = Session::new(Side::Server, config, clock::now());
-        let (port, solo) = solo(machine, number);
+        let (port, solo) = solo_within(machine, number, budget);
         solo.link_up();
         let seat = Seat::new(first);
         let view = View { holder: Some(first), epoch: seat.epoch(), vacant: None };

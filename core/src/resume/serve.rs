@@ -86,7 +86,8 @@ fn hold(bridge: &Bridge, place: &mut Place, first: AttachmentId, number: u64) ->
     let id = SessionId::new(rand::random());
     let token = resume.registry.lock().token(id);
     let metrics = bridge.metrics.resume.clone();
-    let held = Held::new((id, token), (first, number), resume.table.window, metrics);
+    let (window, budget) = (resume.table.window, &resume.budget);
+    let held = Held::new((id, token), (first, number), window, budget, metrics);
     resume.insert(place, &held);
     held
 }

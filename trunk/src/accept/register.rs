@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tracing::info;
 
+use crate::budget::Budget;
 use crate::carrier::LanePeer;
 use crate::metrics::Metrics;
 use crate::peer::{Incoming, NodeIdentity, TrunkState};
@@ -36,6 +37,7 @@ pub(crate) struct Register {
     config: Config,
     limit: Arc<SessionLimit>,
     incoming: mpsc::Sender<Incoming>,
+    budget: Budget,
     metrics: Metrics,
     trunks: Mutex<BTreeMap<String, Trunk>>,
     pub(super) pause: Arc<Pause>,
@@ -56,12 +58,13 @@ impl Register {
         config: Config,
         sessions_max: usize,
         incoming: mpsc::Sender<Incoming>,
+        budget: Budget,
         metrics: Metrics,
     ) -> Arc<Self> {
         let limit = SessionLimit::new(sessions_max);
         let (pause, endpoints) = (Arc::default(), Mutex::default());
         let trunks = Mutex::default();
-        Arc::new(Self { config, limit, incoming, metrics, trunks, pause, endpoints })
+        Arc::new(Self { config, limit, incoming, budget, metrics, trunks, pause, endpoints })
     }
 
     /// The trunk that a lane belongs to, made if it is the first lane of the node's run, and the run
@@ -98,6 +101,10 @@ impl Register {
         Ok((sessions, None))
     }
 
+    pub(crate) const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// A trunk without sessions.
     fn begin(&self, node: NodeIdentity, run: Vec<u8>, lanes: u32) -> Trunk {
         let admission = Admission {
@@ -107,7 +114,7 @@ impl Register {
             pause: Arc::clone(&self.pause),
         };
         let (config, metrics) = (self.config, self.metrics.clone());
-        let sessions = Sessions::new(lanes, config, Some(admission), metrics);
+        let sessions = Sessions::new(lanes, config, Some(admission), self.budget.clone(), metrics);
         Trunk { run, lanes, sessions, life: Life::default() }
     }
 

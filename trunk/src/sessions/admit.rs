@@ -11,7 +11,6 @@ use antipode_runtime::clock;
 use tokio::sync::mpsc;
 
 use super::{Pause, Sessions};
-use crate::cell::Cell;
 use crate::peer::{Incoming, NodeIdentity};
 use crate::port::SessionPort;
 use crate::queue::LaneQueue;
@@ -82,7 +81,7 @@ impl Sessions {
             return queue.answer(reset(id, Cause::CoreFull, "the core is full"));
         }
         let machine = Session::new(Side::Core, self.config, clock::now());
-        let cell = Cell::new(id, machine, Arc::clone(queue), Arc::downgrade(self));
+        let cell = self.make(id, machine, queue);
         if !self.insert(Arc::clone(&cell)) {
             // Only a node that opens one number on two lanes at once: the first one has it.
             return admission.limit.give_back();

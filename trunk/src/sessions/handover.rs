@@ -9,7 +9,6 @@ use antipode_proto::trunk::v1::Cause;
 use antipode_proto::trunk::v1::frame::Kind;
 
 use super::{Admission, SessionLimit, Sessions, reset};
-use crate::cell::Cell;
 use crate::peer::NodeIdentity;
 use crate::port::SessionPort;
 use crate::queue::LaneQueue;
@@ -95,7 +94,7 @@ impl Sessions {
         machine: Session,
     ) -> Option<SessionPort> {
         let (admission, queue) = (self.admission.as_ref()?, self.queue(lane)?);
-        let cell = Cell::new(id, machine, Arc::clone(queue), Arc::downgrade(self));
+        let cell = self.make(id, machine, queue);
         if !self.insert(Arc::clone(&cell)) {
             return None;
         }

@@ -62,7 +62,13 @@ fn core(sessions_max: usize) -> (Arc<Sessions>, mpsc::Receiver<Incoming>, Arc<Se
     let node = NodeIdentity::for_tests("node");
     let (limit_shared, pause) = (Arc::clone(&limit), Arc::default());
     let admission = Admission { incoming, node, limit: limit_shared, pause };
-    let core = Sessions::new(ONE_LANE, Config::default(), Some(admission), Metrics::default());
+    let core = Sessions::new(
+        ONE_LANE,
+        Config::default(),
+        Some(admission),
+        Budget::unlimited(),
+        Metrics::default(),
+    );
     (core, accepted, limit)
 }
 

@@ -11,8 +11,8 @@ use antipode_proto::trunk::v1::{Cause, Chunk, End, RequestHead};
 use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::accept::Listen;
 use antipode_trunk::{
-    AcceptConfig, Body, CoreTarget, Incoming, Metrics, NodeIdentity, SessionConfig, SessionPort,
-    TrunkServer, Trunks, TrunksConfig,
+    AcceptConfig, Body, Budget, CoreTarget, Incoming, Metrics, NodeIdentity, SessionConfig,
+    SessionPort, TrunkServer, Trunks, TrunksConfig,
 };
 use antipode_tunnel::TrunkTuning;
 use bytes::Bytes;
@@ -91,6 +91,7 @@ impl Core {
             tls: Arc::new(tls),
             tuning: TrunkTuning::default(),
             session: SessionConfig::default(),
+            budget: Budget::unlimited(),
             sessions_max: SESSIONS_MAX,
             run,
             software: "test".into(),
@@ -159,6 +160,7 @@ impl Node {
             tls: Arc::new(tls),
             tuning: TrunkTuning::default(),
             session: SessionConfig::default(),
+            budget: Budget::unlimited(),
             lanes: 8,
             run,
             software: "test".into(),

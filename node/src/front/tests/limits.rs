@@ -59,6 +59,7 @@ async fn without_a_core_a_client_is_told_to_come_back() {
         tls: Arc::new(tls),
         tuning: TrunkTuning::default(),
         session: SessionConfig::default(),
+        budget: antipode_trunk::Budget::unlimited(),
         lanes: 1,
         run: [0; 16],
         software: String::new(),
