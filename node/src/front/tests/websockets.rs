@@ -74,6 +74,7 @@ async fn bad_frames_get_their_close_code() {
         ("a frame too large", b"\x82\xff\x00\x00\x00\xff\x00\x00\x00\x00\0\0\0\0", 1009),
     ];
     let mut bench = Bench::start().await;
+    let mut told_off = Vec::new();
     for (what, frame, code) in rows {
         let (mut client, core) = bench.open().await;
         client.send(frame).await;
@@ -89,6 +90,9 @@ async fn bad_frames_get_their_close_code() {
             (Cause::ClientProtocol, Some(code.into())),
             "{what}"
         );
+        told_off.push((what, code, client, core));
+    }
+    for (what, code, mut client, _core) in told_off {
         match client.event().await {
             Some(Event::Close(Some((told, _)))) => assert_eq!(told, code, "{what}"),
             other => panic!("{what}: {other:?}"),
