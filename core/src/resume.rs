@@ -73,9 +73,6 @@ pub(crate) enum Refusal {
     /// The session has ended, or did over the position that the client named.
     #[error("the session is over: {}", .0.detail)]
     Over(Ended),
-    /// It did not say in time what it wants.
-    #[error("no attach came in time")]
-    Late,
     /// What it said was no attach.
     #[error("{0}")]
     Protocol(String),
@@ -92,7 +89,6 @@ impl Refusal {
             Self::Token(NotFound::Over) | Self::Disabled => Cause::SessionLost,
             Self::Stale(_) => Cause::Replaced,
             Self::Over(ended) => ended.cause,
-            Self::Late => Cause::ClientIdle,
             Self::Protocol(_) => Cause::ClientProtocol,
         }
     }
@@ -104,7 +100,6 @@ impl Refusal {
             Self::Token(NotFound::Over) => "unknown",
             Self::Stale(_) => "stale",
             Self::Over(_) => "over",
-            Self::Late => "late",
             Self::Protocol(_) => "protocol",
             Self::Disabled => "disabled",
         }

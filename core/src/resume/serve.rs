@@ -145,7 +145,12 @@ pub(crate) async fn attach(bridge: Arc<Bridge>, port: SessionPort) {
         Ok(Ok(Some(Frame::Attach(attach)))) => bridge.resume.attach(attach, id),
         Ok(Ok(Some(_))) => Err(Refusal::Protocol("no attach".to_owned())),
         Ok(Err(Broken(what))) => Err(Refusal::Protocol(what.to_owned())),
-        Err(_) => Err(Refusal::Late),
+        // The session is not touched: its client, or the way from it, may have been slow.
+        Err(_) => {
+            bridge.metrics.resume.resumed("late");
+            socket.close(Cause::ClientIdle, None, "no attach came in time");
+            return attachment::part(&bridge, socket).await;
+        }
         Ok(Ok(None)) => {
             bridge.metrics.resume.resumed("left");
             socket.close(Cause::ClientLost, None, "");
