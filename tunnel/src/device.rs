@@ -190,7 +190,7 @@ impl Device {
     }
 
     /// Begins a handshake with a peer, or repeats the initiation of one under way: nothing if its
-    /// endpoint is not known, or if the last one went less than a round trip (or 250 ms) ago.
+    /// endpoint is not known, or if the last one went just now: 200 ms ago or half a round trip.
     pub fn handshake(&self, peer: &PublicKey, now: Instant, replies: &mut Vec<Reply>) {
         let mut out = Outcome { replies, metrics: &self.metrics };
         if let Some(peer) = self.table().by_key.get(peer) {

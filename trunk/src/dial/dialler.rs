@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::CoreTarget;
-use super::lanes::{Carried, LaneDialler};
+use super::lanes::{Acquaintance, Carried, LaneDialler};
 use super::redial::{Failure, Lost, Output, Redial};
 use crate::carrier::Carrier;
 use crate::heard::Pulse;
@@ -36,11 +36,11 @@ const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// Silence after which QUIC asks whether the core lives.
 const ASKS_AFTER: Duration = Duration::from_millis(500);
 
-/// On a longer path this many round trips follow on the question: one for the answer and two more
-/// if one of the two is lost.
-const ROUND_TRIPS: u32 = 3;
+/// On a longer path two and a half round trips follow on the question: one for the answer, and
+/// another and a probe's delay if one of the two is lost.
+const ROUND_TRIPS_HALVED: u32 = 5;
 
-/// Told which core's address is about to be dialled.
+/// Told which core's address is dialled, again and again while it is.
 pub(super) type OnDial = Arc<OnceLock<Box<dyn Fn(Ipv6Addr) + Send + Sync>>>;
 
 /// What others see of a trunk's carrier.
@@ -74,6 +74,7 @@ struct Standing {
     told: bool,
     /// There has been a carrier.
     was_up: bool,
+    core: Acquaintance,
 }
 
 impl Dialler {
@@ -89,6 +90,7 @@ impl Dialler {
             retiring: JoinSet::new(),
             told: false,
             was_up: false,
+            core: Acquaintance::Unknown,
         };
         let mut look = interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -103,7 +105,12 @@ impl Dialler {
             let due = standing.redial.poll_timeout();
             tokio::select! {
                 () = until(due) => {}
-                _ = look.tick() => dialler.look(&mut standing),
+                _ = look.tick() => {
+                    dialler.look(&mut standing);
+                    if standing.redial.is_dialling() {
+                        dialler.wake();
+                    }
+                }
                 reason = lost(&mut standing.carried) => dialler.handle_lost(&mut standing, &reason),
                 Some(ended) = standing.attempts.join_next() => match ended {
                     Ok(Ok(carrier)) => dialler.handle_up(&mut standing, carrier),
@@ -123,12 +130,16 @@ impl Dialler {
         if standing.was_up {
             self.lanes.sessions.metrics.redials.inc();
         }
-        // WireGuard's own timers would wait: the core may have heard of us only now, or have lost
-        // its keys with a restart.
+        self.wake();
+        standing.attempts.spawn(Arc::clone(self).dial());
+    }
+
+    /// WireGuard's own timers would wait: the core may have heard of us only now, or have lost its
+    /// keys with a restart.
+    fn wake(&self) {
         if let Some(on_dial) = self.on_dial.get() {
             on_dial(self.target.address);
         }
-        standing.attempts.spawn(Arc::clone(self).dial());
     }
 
     async fn dial(self: Arc<Self>) -> io::Result<Carrier> {
@@ -158,6 +169,7 @@ impl Dialler {
         let now = clock::now();
         if carried.is_proven() {
             standing.redial.handle_proven();
+            standing.core = Acquaintance::Known;
         }
         standing.pulse.handle_sample(carried.carrier.sample(), now);
         let silence = standing.pulse.silence(now);
@@ -181,7 +193,7 @@ impl Dialler {
         standing.pulse = Pulse::new(now);
         (standing.told, standing.was_up) = (false, true);
         *self.view.lock() = View { carrier: Some(carrier.clone()), heard: now, is_silent: false };
-        let newer = Carried::start(carrier, &self.lanes);
+        let newer = Carried::start(carrier, standing.core, &self.lanes);
         match standing.carried.replace(newer) {
             Some(silent) => {
                 info!("trunk is up on a new carrier: the old one was silent");
@@ -194,7 +206,11 @@ impl Dialler {
 
     fn handle_lost(&self, standing: &mut Standing, reason: &str) {
         let Some(carried) = standing.carried.take() else { return };
-        let lost = if carried.is_proven() { Lost::Proven } else { Lost::Unproven };
+        let (lost, core) = match carried.is_proven() {
+            true => (Lost::Proven, Acquaintance::Known),
+            false => (Lost::Unproven, Acquaintance::Unknown),
+        };
+        standing.core = core;
         standing.redial.handle_lost(lost, clock::now(), &mut rand::rng());
         let mut view = self.view.lock();
         (view.carrier, view.is_silent) = (None, true);
@@ -227,7 +243,7 @@ impl Standing {
 
 /// Silence that a carrier may keep: longer where an answer takes longer.
 fn patience(carrier: &Carrier) -> Duration {
-    SILENCE_MAX.max(ASKS_AFTER + ROUND_TRIPS * carrier.rtt().unwrap_or(Duration::ZERO))
+    SILENCE_MAX.max(ASKS_AFTER + carrier.rtt().unwrap_or_default() * ROUND_TRIPS_HALVED / 2)
 }
 
 async fn lost(carried: &mut Option<Carried>) -> String {

@@ -1,5 +1,6 @@
 //! The lanes on one carrier: each is opened again and again until the carrier is gone or replaced.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,15 +16,15 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::transport::{Channel, Uri};
-use tonic::{Status, Streaming};
 use tracing::{Instrument, debug, info_span};
 
 use super::TrunksConfig;
 use crate::batch::{BATCH_BYTES_READ_MAX, greeting};
 use crate::carrier::{Carrier, Lane};
 use crate::lane::{self, BATCHES_AHEAD, KEEP_ALIVE, LANE_WINDOW_BYTES, VERSION};
-use crate::sessions::Sessions;
+use crate::sessions::{HeldLane, Sessions};
 
 /// Between two tries to open a lane on a carrier that stands.
 const OPEN_AGAIN: Bounds =
@@ -70,6 +71,18 @@ struct Fate {
     proven: Arc<AtomicBool>,
     /// A newer carrier takes the lanes: what ends here is not opened again.
     retired: CancellationToken,
+    /// The core has taken our lanes before, and the carrier vouches for it: sessions ask for their
+    /// place without waiting for its greeting, which saves a round trip.
+    is_known: bool,
+}
+
+/// What is known of a core before it greets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Acquaintance {
+    /// It took our lanes the last time.
+    Known,
+    /// It was never there, or refused our lanes.
+    Unknown,
 }
 
 /// What every lane needs.
@@ -80,8 +93,10 @@ pub(super) struct LaneDialler {
 }
 
 impl Carried {
-    pub(super) fn start(carrier: Carrier, dialler: &Arc<LaneDialler>) -> Self {
-        let (fate, mut lanes) = (Fate::default(), JoinSet::new());
+    /// Begins to open the lanes. `core` says whether it took them the last time.
+    pub(super) fn start(carrier: Carrier, core: Acquaintance, dialler: &Arc<LaneDialler>) -> Self {
+        let is_known = core == Acquaintance::Known && matches!(carrier, Carrier::Quic(_));
+        let (fate, mut lanes) = (Fate { is_known, ..Fate::default() }, JoinSet::new());
         for index in 0..dialler.config.lanes {
             let lane = Arc::clone(dialler).keep_lane(index, carrier.clone(), fate.clone());
             lanes.spawn(lane.instrument(info_span!("lane", lane.id = index)));
@@ -162,32 +177,40 @@ impl LaneDialler {
             .max_encoding_message_size(BATCH_BYTES_READ_MAX);
         let (out, stream) = mpsc::channel(BATCHES_AHEAD);
         let _ = out.send(greeting(self.hello(index))).await;
+        let early = if fate.is_known { self.sessions.lane_up(index) } else { None };
 
         let begin = async {
             let mut inward = client.lane(ReceiverStream::new(stream)).await?.into_inner();
             let hello = lane::read_hello(&mut inward).await?;
             Ok::<_, Status>((inward, hello))
         };
-        let (mut inward, hello) =
-            timeout(GREETING_PATIENCE, begin).await.map_err(|_| LaneError::Silent)??;
+        let (mut inward, hello) = tokio::select! {
+            greeted = timeout(GREETING_PATIENCE, begin) => greeted.map_err(|_| LaneError::Silent)??,
+            () = self.write_early(early.as_ref(), &out) => return Ok(()),
+        };
+        // Before anything else that the core says: what it answers may be a new process's answer.
         self.sessions.handle_peer_run(&hello.run);
         fate.proven.store(true, Ordering::Release);
         *carried = true;
-        self.carry(index, &mut inward, &out).await
+        let Some(held) = early.or_else(|| self.sessions.lane_up(index)) else { return Ok(()) };
+        tokio::select! {
+            outcome = lane::read_batches(&self.sessions, index, &mut inward) => Ok(outcome?),
+            () = self.write(&held, &out) => Ok(()),
+        }
     }
 
-    async fn carry(
-        &self,
-        index: u32,
-        inward: &mut Streaming<Batch>,
-        out: &mpsc::Sender<Batch>,
-    ) -> Result<(), LaneError> {
-        let sessions = &self.sessions;
-        let Some(held) = sessions.lane_up(index) else { return Ok(()) };
+    /// Writes until the call has ended, or a newer one has the lane. Cancel-safe.
+    async fn write(&self, held: &HeldLane, out: &mpsc::Sender<Batch>) {
         tokio::select! {
-            () = held.revoked() => Ok(()),
-            outcome = lane::read_batches(sessions, index, inward) => Ok(outcome?),
-            () = lane::write_batches(&held.writer, out, &sessions.metrics, |batch| batch) => Ok(()),
+            () = held.revoked() => {}
+            () = lane::write_batches(&held.writer, out, &self.sessions.metrics, |batch| batch) => {}
+        }
+    }
+
+    async fn write_early(&self, held: Option<&HeldLane>, out: &mpsc::Sender<Batch>) {
+        match held {
+            Some(held) => self.write(held, out).await,
+            None => pending().await,
         }
     }
 

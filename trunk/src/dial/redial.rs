@@ -158,6 +158,11 @@ impl Redial {
         self.outputs.push_back(Output::Attempt);
     }
 
+    /// Whether attempts are being made.
+    pub(super) const fn is_dialling(&self) -> bool {
+        matches!(self.state, State::Wanting { .. })
+    }
+
     /// The next thing to do, or `None` once drained.
     #[must_use]
     pub(super) fn poll_output(&mut self) -> Option<Output> {

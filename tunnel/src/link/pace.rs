@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 /// The least time between two initiations that somebody asks for.
-const GAP_MIN: Duration = Duration::from_millis(250);
+const GAP_MIN: Duration = Duration::from_millis(200);
 
 /// The gap while the path's round trip is not known.
-const GAP_UNKNOWN: Duration = Duration::from_millis(500);
+const GAP_UNKNOWN: Duration = Duration::from_millis(400);
 
 /// The gap once many initiations were not answered: the round trip may have grown.
 const GAP_PATIENT: Duration = Duration::from_secs(1);
@@ -17,8 +17,8 @@ const QUICK_MAX: u32 = 60;
 /// When the last initiation went, and how many since the peer was heard.
 ///
 /// boringtun accepts an answer to its last two initiations. Asked more than twice within a round
-/// trip, it would refuse every answer and the handshake would never end: so the gap is never
-/// shorter than the round trip of the last handshake.
+/// trip, it would refuse every answer and the handshake would never end: so two gaps are never
+/// shorter than the round trip of the last handshake, and some more.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     initiated: Option<Instant>,
@@ -29,7 +29,7 @@ impl Pace {
     /// Whether another initiation may go.
     pub(super) fn allows(&self, round_trip: Option<Duration>, now: Instant) -> bool {
         let floor = if self.unanswered < QUICK_MAX { GAP_MIN } else { GAP_PATIENT };
-        let gap = round_trip.unwrap_or(GAP_UNKNOWN).max(floor);
+        let gap = round_trip.map_or(GAP_UNKNOWN, |round_trip| round_trip * 3 / 5).max(floor);
         self.initiated.is_none_or(|at| now.saturating_duration_since(at) >= gap)
     }
 
@@ -59,7 +59,7 @@ mod tests {
             let round_trip = round_trip_ms.map(Duration::from_millis);
             pace.allows(round_trip, now + Duration::from_millis(after_ms))
         };
-        for (round_trip, least) in [(Some(0), 250), (Some(600), 600), (None, 500)] {
+        for (round_trip, least) in [(Some(0), 200), (Some(600), 360), (None, 400)] {
             assert!(!allows(&pace, round_trip, least - 1), "{round_trip:?}");
             assert!(allows(&pace, round_trip, least), "{round_trip:?}");
         }
@@ -68,6 +68,6 @@ mod tests {
         pace.heard();
         assert!(allows(&pace, Some(600), 0));
         pace.initiated(now);
-        assert!(allows(&pace, Some(0), 250), "it is counted anew");
+        assert!(allows(&pace, Some(0), 200), "it is counted anew");
     }
 }
