@@ -14,7 +14,12 @@ const PAGE = "https://app.example/";
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--ignore-certificate-errors", ...(process.getuid?.() === 0 ? ["--no-sandbox"] : [])],
+  args: [
+    "--ignore-certificate-errors",
+    // A page that playwright makes up counts as one of the wide world.
+    "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
+    ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
+  ],
 });
 
 /** A page with the client of the first relay, and what it needs in it. */
@@ -45,10 +50,13 @@ async function inPage({ relays }) {
       });
     }
     socket.until = async (type, count = 1) => {
-      while (socket.seen.filter((event) => event.type === type).length < count) {
+      const found = () => socket.seen.filter((event) => event.type === type);
+      while (found().length < count) {
+        const types = socket.seen.map((event) => event.type);
+        if (socket.readyState === 3) throw new Error(`no ${type}, but ${types}`);
         await new Promise((resolve) => setTimeout(resolve, 5));
       }
-      return socket.seen.filter((event) => event.type === type).at(-1);
+      return found().at(-1);
     };
     return socket;
   };
@@ -109,7 +117,7 @@ async function describe({ relay, name }) {
   told.push([Object.prototype.toString.call(answer), answer.byteLength, socket.bufferedAmount]);
   attempt("send without anything", () => socket.send());
   for (const [code, reason] of [[999], [1001], [2999], [5000], [0], [null], ["x"],
-    [1000, "é".repeat(62)], [undefined, "x".repeat(124)]]) {
+    [1000, "é".repeat(62)]]) {
     attempt(`close ${code}`, () => socket.close(code, reason));
   }
   const order = [];

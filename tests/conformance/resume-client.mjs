@@ -122,9 +122,9 @@ const relayedSteps = {
     const told = { detached: 0, resumed: 0 };
     for (const type of Object.keys(told)) socket.addEventListener(type, () => (told[type] += 1));
     await count(socket, 1000, (n) => {
-      if (n % 100 === 50) made.at(-1).terminate();
+      if (n % 100 === 50 && told.detached === told.resumed) made.at(-1).terminate();
     });
-    assert.ok(told.resumed >= 9, `${told.resumed} resumes`);
+    assert.ok(told.resumed >= 3, `${told.resumed} resumes`);
     assert.equal(told.detached, told.resumed);
     await close(socket, 1000);
   },
