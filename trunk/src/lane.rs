@@ -75,14 +75,15 @@ pub(crate) async fn read_batches(
     lane: u32,
     inward: &mut Streaming<Batch>,
 ) -> Result<(), Status> {
-    while let Some(batch) = inward.message().await? {
+    loop {
+        sessions.answers_gone(lane).await;
+        let Some(batch) = inward.message().await? else { return Ok(()) };
         if let Err(error) = sessions.handle_batch(batch, lane) {
             sessions.metrics.protocol_errors.inc();
             warn!(lane.id = lane, %error, "the peer broke the trunk's protocol");
             return Err(Status::invalid_argument(error.to_string()));
         }
     }
-    Ok(())
 }
 
 /// Reads the greeting that begins each direction.

@@ -16,7 +16,8 @@ use crate::batch::{Announcing, BATCH_BYTES_MAX, Draft};
 use crate::cell::Cell;
 use crate::fan_out::announce::Announcer;
 
-/// Answers to frames of unknown sessions that may wait; a peer that makes us owe more gets none.
+/// Answers to frames of unknown sessions that may wait. Beyond, the lane is not read until they have
+/// gone: a peer that makes us owe more waits for what it is owed.
 const ANSWERS_MAX: usize = 4096;
 
 /// One lane's outgoing side. It outlives the gRPC calls that carry the lane.
@@ -38,6 +39,8 @@ struct Waiting {
     /// deadlines.
     acks: VecDeque<(Instant, Arc<Cell>)>,
     answers: VecDeque<Frame>,
+    /// Tells the lane's reader that answers have gone.
+    answered: Arc<Notify>,
     /// Nothing will ever wait here again.
     closed: bool,
     /// Wakes the newest call's writer, and no other.
@@ -115,9 +118,22 @@ impl LaneQueue {
     /// An answer to a frame whose session is not known.
     pub(crate) fn answer(&self, frame: Frame) {
         let mut waiting = self.waiting.lock();
-        if waiting.answers.len() < ANSWERS_MAX {
-            waiting.answers.push_back(frame);
-            waiting.wake.notify_one();
+        waiting.answers.push_back(frame);
+        waiting.wake.notify_one();
+    }
+
+    /// Waits while too many answers do. Whoever reads the lane asks before each batch, so that what
+    /// waits is bounded by a batch beyond [`ANSWERS_MAX`].
+    pub(crate) async fn answers_gone(&self) {
+        loop {
+            let answered = {
+                let waiting = self.waiting.lock();
+                if waiting.answers.len() <= ANSWERS_MAX {
+                    return;
+                }
+                Arc::clone(&waiting.answered)
+            };
+            answered.notified().await;
         }
     }
 
@@ -128,6 +144,7 @@ impl LaneQueue {
             turn.session.queued.store(false, Ordering::Release);
         }
         waiting.answers.clear();
+        waiting.answered.notify_one();
     }
 
     /// The lane's only session is over: its writer has nothing more to wait for.
@@ -206,6 +223,7 @@ impl Writer {
     fn take_answers(&self) -> Result<VecDeque<Frame>, Replaced> {
         let mut waiting = self.queue.waiting.lock();
         self.check()?;
+        waiting.answered.notify_one();
         Ok(std::mem::take(&mut waiting.answers))
     }
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::wait::{FanIn, Go};
 
-/// A payload below this is copied out of its batch. A slice would keep the whole batch alive for as
-/// long as one slow session holds on to its share of it.
+/// A payload below this is copied out of its batch, and a larger one if its session is behind. A
+/// slice would keep the whole batch alive for as long as a slow session holds on to its share of it.
 pub(crate) const COPIED_BYTES_MAX: usize = 4096;
 
 /// A chunk, or a batch, that can't be made sense of.
@@ -78,11 +78,16 @@ impl Shares {
         Ok((Self { slots }, moving))
     }
 
-    /// Makes a frame whole. If that takes a payload that is yet to come, its number.
-    pub(crate) fn complete(&self, kind: &mut Kind) -> Result<Option<u64>, BadShare> {
+    /// Makes a frame whole; `is_behind` says whether its session may hold on to it for long. If it
+    /// takes a payload that is yet to come, its number.
+    pub(crate) fn complete(
+        &self,
+        kind: &mut Kind,
+        is_behind: impl FnOnce() -> bool,
+    ) -> Result<Option<u64>, BadShare> {
         let Some(chunk) = chunk_of(kind) else { return Ok(None) };
         if chunk.shared == 0 {
-            if chunk.payload.len() < COPIED_BYTES_MAX {
+            if chunk.payload.len() < COPIED_BYTES_MAX || is_behind() {
                 chunk.payload = Bytes::copy_from_slice(&chunk.payload);
             }
             return Ok(None);
@@ -117,7 +122,7 @@ mod tests {
     fn a_shared_payload_is_put_in_place() {
         let (shares, _) = Shares::read(vec![Bytes::from_static(b"to all")], &[], None).unwrap();
         let mut kind = kind(1);
-        assert_eq!(shares.complete(&mut kind), Ok(None));
+        assert_eq!(shares.complete(&mut kind, || false), Ok(None));
         let chunk = chunk_of(&mut kind).expect("still a chunk");
         assert_eq!((chunk.payload.as_ref(), chunk.shared), (&b"to all"[..], 0));
     }
@@ -127,7 +132,7 @@ mod tests {
         let all = || vec![Bytes::from_static(b"to all")];
         let (shares, _) = Shares::read(all(), &[], None).unwrap();
         assert_eq!(
-            shares.complete(&mut kind(2)),
+            shares.complete(&mut kind(2), || false),
             Err(BadShare::Missing { index: 2, count: 1 }),
             "there is one"
         );
@@ -142,11 +147,11 @@ mod tests {
     fn what_is_numbered_is_known_to_the_next_batch() {
         let fan_in = FanIn::new(FanOutMetrics::default());
         let (early, _) = Shares::read(vec![Bytes::new()], &[5], Some(&fan_in)).unwrap();
-        assert_eq!(early.complete(&mut kind(1)), Ok(Some(5)), "it is yet to come");
+        assert_eq!(early.complete(&mut kind(1), || false), Ok(Some(5)), "it is yet to come");
         Shares::read(vec![Bytes::from_static(b"to all")], &[5], Some(&fan_in)).unwrap();
         let (late, _) = Shares::read(vec![Bytes::new()], &[5], Some(&fan_in)).unwrap();
         let mut kind = kind(1);
-        assert_eq!(late.complete(&mut kind), Ok(None));
+        assert_eq!(late.complete(&mut kind, || false), Ok(None));
         assert_eq!(chunk_of(&mut kind).unwrap().payload, "to all");
     }
 
@@ -156,14 +161,27 @@ mod tests {
         let batch = Bytes::from(vec![0; 32 * 1024]);
         let (shares, _) = Shares::read(vec![batch.slice(..100)], &[], None).unwrap();
         let mut shared = kind(1);
-        shares.complete(&mut shared).unwrap();
+        shares.complete(&mut shared, || false).unwrap();
         let mut plain = kind(0);
         chunk_of(&mut plain).unwrap().payload = batch.slice(100..200);
-        shares.complete(&mut plain).unwrap();
+        shares.complete(&mut plain, || false).unwrap();
         for mut kind in [shared, plain] {
             let payload = &chunk_of(&mut kind).unwrap().payload;
             assert_eq!(payload.len(), 100);
             assert!(!batch.as_ptr_range().contains(&payload.as_ptr()), "a slice of the batch");
+        }
+    }
+
+    #[test]
+    fn who_is_behind_holds_on_to_no_batch() {
+        let batch = Bytes::from(vec![0; 32 * 1024]);
+        let (shares, _) = Shares::read(vec![], &[], None).unwrap();
+        for is_behind in [false, true] {
+            let mut kind = kind(0);
+            chunk_of(&mut kind).unwrap().payload = batch.slice(..16 * 1024);
+            shares.complete(&mut kind, || is_behind).unwrap();
+            let payload = &chunk_of(&mut kind).unwrap().payload;
+            assert_ne!(batch.as_ptr_range().contains(&payload.as_ptr()), is_behind);
         }
     }
 

@@ -12,6 +12,9 @@ use crate::fan_out::arrive::{BadShare, Shares};
 use crate::fan_out::wait::{FanIn, Go, Passage};
 use crate::metrics::Direction;
 
+/// Who holds this much may hold it for long.
+const BEHIND_BYTES: u64 = 32 * 1024;
+
 impl Sessions {
     /// Takes everything a batch brought.
     pub(crate) fn handle_batch(self: &Arc<Self>, batch: Batch, lane: u32) -> Result<(), BadShare> {
@@ -20,7 +23,7 @@ impl Sessions {
         let (shares, moving) = Shares::read(shared, &shared_ids, self.fan_in.as_ref())?;
         for frame in frames {
             let Some(mut kind) = frame.kind else { continue };
-            let names = shares.complete(&mut kind)?;
+            let names = shares.complete(&mut kind, || self.is_behind(frame.session))?;
             match &self.fan_in {
                 Some(fan_in) => self.pass(fan_in, frame.session, kind, names, lane),
                 None => self.deliver(frame.session, kind, lane),
@@ -30,6 +33,13 @@ impl Sessions {
             moving.into_iter().for_each(|go| self.hand_on(fan_in, go));
         }
         Ok(())
+    }
+
+    /// Waits while the lane owes too many answers to be asked for more.
+    pub(crate) async fn answers_gone(&self, lane: u32) {
+        if let Some(queue) = self.queue(lane) {
+            queue.answers_gone().await;
+        }
     }
 
     /// The greeting of the other end: whether it keeps payloads.
@@ -50,6 +60,11 @@ impl Sessions {
                 cell.change(Session::handle_link_up);
             }
         }
+    }
+
+    /// Whether the session may hold on to what it gets for long.
+    fn is_behind(&self, session: u64) -> bool {
+        self.cell(session).is_some_and(|cell| cell.held() >= BEHIND_BYTES)
     }
 
     fn pass(
