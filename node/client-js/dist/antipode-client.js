@@ -1588,6 +1588,13 @@ class Conversation {
     this.#pump();
   }
 
+  /** Acknowledges now what could have waited a little. */
+  flush() {
+    const { ackDeadline } = this.#session;
+    if (ackDeadline !== undefined) this.#session.handleTimeout(ackDeadline);
+    this.#pump();
+  }
+
   /** Takes a frame of the session. */
   handle(frame) {
     this.#guard(() => this.#session.handleFrame(frame));
@@ -1749,17 +1756,18 @@ class Conversation {
   }
 }
 
-// What happens to the page and to its network, as three words: wake, suspend, leave.
+// What happens to the page and to its network, as four words: wake, rest, suspend, leave.
 //
 // | event | means |
 // |---|---|
 // | online, connection change, visible, resume, pageshow | wake: look at once if the way is there |
 // | offline | wake: the sooner the silence is noticed, the sooner the application knows |
+// | freeze | rest: the last chance to acknowledge; the socket stays, nobody judges its silence |
 // | pagehide, the page is kept | suspend: let go of the socket, or the browser drops the page |
 // | pagehide, the page goes | leave: say goodbye, as a browser's own socket does |
 
-/** Calls `wake(reason)`, `suspend()` and `leave()`. Returns what ends that. */
-function watchLifecycle({ events, document, navigator }, { wake, suspend, leave }) {
+/** Calls `wake(reason)`, `rest()`, `suspend()` and `leave()`. Returns what ends that. */
+function watchLifecycle({ events, document, navigator }, { wake, rest, suspend, leave }) {
   const watched = [];
   const watch = (target, type, listener) => {
     if (typeof target?.addEventListener !== "function") return;
@@ -1772,6 +1780,7 @@ function watchLifecycle({ events, document, navigator }, { wake, suspend, leave 
     watch(document, "visibilitychange", () => {
       if (document.visibilityState === "visible") wake("visible");
     });
+    watch(document, "freeze", rest);
     watch(document, "resume", () => wake("resume"));
     watch(events, "pageshow", () => wake("pageshow"));
     watch(events, "pagehide", (event) => (event.persisted ? suspend() : leave()));
@@ -1945,10 +1954,6 @@ class Liveness {
     this.#environment.clearTimeout(this.#timer);
   }
 
-  get heardAt() {
-    return this.#heardAt;
-  }
-
   get isSilent() {
     return this.#state === "silent";
   }
@@ -1964,6 +1969,13 @@ class Liveness {
   spoke() {
     const isQuiet = this.#environment.now() - this.#heardAt >= QUIET_MS;
     if (this.#state === "idle" && isQuiet) this.#ping(PATIENCE_MS);
+  }
+
+  /** Nobody will be there to hear for a while. A probe ends that. */
+  pause() {
+    if (this.#state === "stopped" || this.#state === "silent") return;
+    this.#state = "idle";
+    this.#environment.clearTimeout(this.#timer);
   }
 
   /** Something happened to the page or to its network: is there still anybody? */
@@ -2108,6 +2120,12 @@ class Roaming {
       this.#backoff.reset();
       this.#restart();
     }
+  }
+
+  /** The page is about to stand still, with its socket open. */
+  rest() {
+    this.#conversation.flush();
+    this.#liveness.pause();
   }
 
   /** The page is put aside: lets go of the attachment, and comes back when it wakes. */
@@ -2534,6 +2552,7 @@ class Connection {
     this.#conversation.handle({ kind: "ack", ack: 0, credit: welcome.credit });
     this.#unwatch = watchLifecycle(environment, {
       wake: (reason) => this.#roaming.wake(reason),
+      rest: () => this.#roaming.rest(),
       suspend: () => this.#roaming.suspend(),
       leave: () => this.#leave(),
     });

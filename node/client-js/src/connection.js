@@ -182,6 +182,7 @@ export class Connection {
     this.#conversation.handle({ kind: "ack", ack: 0, credit: welcome.credit });
     this.#unwatch = watchLifecycle(environment, {
       wake: (reason) => this.#roaming.wake(reason),
+      rest: () => this.#roaming.rest(),
       suspend: () => this.#roaming.suspend(),
       leave: () => this.#leave(),
     });

@@ -77,6 +77,13 @@ export class Conversation {
     this.#pump();
   }
 
+  /** Acknowledges now what could have waited a little. */
+  flush() {
+    const { ackDeadline } = this.#session;
+    if (ackDeadline !== undefined) this.#session.handleTimeout(ackDeadline);
+    this.#pump();
+  }
+
   /** Takes a frame of the session. */
   handle(frame) {
     this.#guard(() => this.#session.handleFrame(frame));

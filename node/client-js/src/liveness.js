@@ -46,10 +46,6 @@ export class Liveness {
     this.#environment.clearTimeout(this.#timer);
   }
 
-  get heardAt() {
-    return this.#heardAt;
-  }
-
   get isSilent() {
     return this.#state === "silent";
   }
@@ -65,6 +61,13 @@ export class Liveness {
   spoke() {
     const isQuiet = this.#environment.now() - this.#heardAt >= QUIET_MS;
     if (this.#state === "idle" && isQuiet) this.#ping(PATIENCE_MS);
+  }
+
+  /** Nobody will be there to hear for a while. A probe ends that. */
+  pause() {
+    if (this.#state === "stopped" || this.#state === "silent") return;
+    this.#state = "idle";
+    this.#environment.clearTimeout(this.#timer);
   }
 
   /** Something happened to the page or to its network: is there still anybody? */

@@ -107,6 +107,12 @@ export class Roaming {
     }
   }
 
+  /** The page is about to stand still, with its socket open. */
+  rest() {
+    this.#conversation.flush();
+    this.#liveness.pause();
+  }
+
   /** The page is put aside: lets go of the attachment, and comes back when it wakes. */
   suspend() {
     if (this.#isOver) return;

@@ -99,6 +99,25 @@ test("offline and online within the patience is nothing", async () => {
   assert.deepEqual(types(seen), ["open"]);
 });
 
+test("a page that is frozen acknowledges before, and goes on where it was", async () => {
+  const lab = makeLab();
+  const { seen, session } = await lab.open();
+  session.say("the last before");
+  await lab.clock.advance(11);
+  lab.environment.document.dispatchEvent(new Event("freeze"));
+  await lab.clock.advance(11);
+  assert.equal(session.frames.at(-1).kind, "ack", "without the 40 ms that it could wait");
+  assert.equal(session.frames.at(-1).ack, 1);
+  await lab.clock.advance(60_000);
+  assert.ok(!session.frames.some(({ kind }) => kind === "ping"), "nobody could hear the answer");
+  WAKES.resume(lab.environment);
+  session.say("the first after");
+  await lab.clock.advance(15_000);
+  assert.deepEqual(types(seen), ["open", "message", "message"]);
+  const pings = session.frames.filter(({ kind }) => kind === "ping");
+  assert.equal(pings.length, 2, "at once, and then as before");
+});
+
 test("a hidden page is left in peace", async () => {
   const lab = makeLab();
   const { session } = await lab.open();
@@ -187,7 +206,7 @@ test("a closed socket watches nothing", async () => {
     };
   }
   const { socket } = await lab.open();
-  assert.equal(listeners, 7);
+  assert.equal(listeners, 8);
   socket.close();
   await lab.clock.advance(100);
   assert.equal(listeners, 0);
