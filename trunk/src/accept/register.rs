@@ -88,11 +88,20 @@ impl Register {
             if trunk.run == hello.run {
                 return Err(Status::invalid_argument("a run keeps its number of lanes"));
             }
+            // What a kernel still sends for a process that has died comes late, and must not end
+            // the sessions of the one after it.
+            if trunk.life.replaced(&hello.run) {
+                return Err(Status::aborted("a newer process of this node has the trunk"));
+            }
         }
         let mut trunk = self.begin(node.clone(), hello.run.to_vec(), hello.lanes);
         trunk.life.carried_by(heard);
         let (sessions, lanes) = (Arc::clone(&trunk.sessions), trunk.lanes);
-        let older = trunks.insert(node.member_id.clone(), trunk);
+        let mut older = trunks.remove(&node.member_id);
+        if let Some(older) = &mut older {
+            trunk.life.replace(&older.run, &mut older.life);
+        }
+        trunks.insert(node.member_id.clone(), trunk);
         drop(trunks);
         info!(node = %node.name, software = %hello.software, lanes, "trunk opened");
         if let Some(older) = older {

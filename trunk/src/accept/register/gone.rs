@@ -27,7 +27,12 @@ pub(super) struct Life {
     /// The run that its lanes are told is ours, if not the process's own: one that was given up and
     /// comes back has to hear that we have forgotten its sessions.
     pub(super) told_run: Option<[u8; 16]>,
+    /// Runs of the processes before it, the latest last.
+    older_runs: Vec<Vec<u8>>,
 }
+
+/// Runs that are remembered: whatever is late is not as late as that.
+const OLDER_RUNS_MAX: usize = 8;
 
 impl Life {
     /// A lane was opened over a carrier.
@@ -36,6 +41,20 @@ impl Life {
         if !self.carriers.iter().any(|carrier| std::ptr::eq(carrier.as_ptr(), Arc::as_ptr(heard))) {
             self.carriers.push(Arc::downgrade(heard));
         }
+    }
+
+    /// The process takes the place of the one with this run.
+    pub(super) fn replace(&mut self, run: &[u8], older: &mut Self) {
+        self.older_runs = std::mem::take(&mut older.older_runs);
+        if self.older_runs.len() == OLDER_RUNS_MAX {
+            self.older_runs.remove(0);
+        }
+        self.older_runs.push(run.to_vec());
+    }
+
+    /// Whether the process has taken the place of one with this run.
+    pub(super) fn replaced(&self, run: &[u8]) -> bool {
+        self.older_runs.iter().any(|older| older == run)
     }
 
     /// When something last came from it.
@@ -79,6 +98,7 @@ impl Register {
                 info!(node = %node.name, "the node's process is gone");
                 let mut next = self.begin(node, trunk.run.clone(), trunk.lanes);
                 next.life.told_run = Some(rand::random());
+                next.life.older_runs = std::mem::take(&mut trunk.life.older_runs);
                 ended.push(std::mem::replace(trunk, next));
             }
         }
@@ -113,6 +133,20 @@ mod tests {
 
     fn hello(run: [u8; 16]) -> Hello {
         Hello { run: run.to_vec().into(), lanes: 2, ..Hello::default() }
+    }
+
+    #[tokio::test]
+    async fn a_late_lane_of_a_process_that_was_replaced_changes_nothing() {
+        let (register, peer) = at_register(clock::now());
+        let lane = |run: u8| register.trunk(&peer, &hello([run; 16]));
+        lane(1).unwrap();
+        let (newer, _) = lane(2).unwrap();
+        assert!(lane(1).is_err(), "the kernel of a dead process sends what it still has");
+        assert!(Arc::ptr_eq(&lane(2).unwrap().0, &newer));
+        for run in 3..20 {
+            lane(run).unwrap();
+            assert!(lane(run - 1).is_err() && lane(run - 2).is_err());
+        }
     }
 
     #[tokio::test]
