@@ -7,7 +7,7 @@ const PATIENCE_MS = 2000;
 const URGENT_PATIENCE_MS = 1000;
 
 /** Silence after which the application's own words are accompanied by a ping. */
-const QUIET_MS = 1000;
+const QUIET_MS = 500;
 
 /** A timer this late tells that the page itself stood still: its messages wait to be read, too. */
 const STALL_MS = 500;

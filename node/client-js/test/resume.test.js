@@ -101,6 +101,21 @@ test("what the application says after a silence is accompanied by a ping", async
   assert.deepEqual(session.messages, ["anybody?"]);
 });
 
+test("a relay that falls silent while both talk is noticed in under three seconds", async () => {
+  const lab = makeLab();
+  const { socket, seen } = await lab.open();
+  const talk = async (ms) => {
+    for (let passed = 0; passed < ms; passed += 100) {
+      socket.send("x");
+      await lab.clock.advance(100);
+    }
+  };
+  await talk(3000);
+  lab.network.ways.set("a.example", "silent");
+  await talk(2700);
+  assert.deepEqual(types(seen), ["open", "detached", "resumed"]);
+});
+
 test("an invitation is followed after its delay, without a gap", async () => {
   const lab = makeLab();
   const { socket, seen, session } = await lab.open();
