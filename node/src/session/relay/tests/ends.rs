@@ -201,6 +201,24 @@ fn silence_is_pinged_then_closed() {
 }
 
 #[test]
+fn an_invitation_is_repeated_for_as_long_as_the_client_stays() {
+    let mut lab = Lab::open();
+    lab.relay.handle_invitation(lab.now + 3 * SECOND);
+    lab.relay.handle_drain(lab.now + 50 * SECOND);
+    let mut invited = Vec::new();
+    for second in 1..=55 {
+        lab.relay.handle_read(lab.now);
+        lab.wait(SECOND);
+        assert!(lab.relay.poll_timeout().is_none_or(|at| at > lab.now), "{second}");
+        if lab.relay.poll_invite() {
+            invited.push(second);
+        }
+    }
+    assert_eq!(invited, [3, 33], "and not any more once it is closed");
+    assert_eq!(lab.close_code(), Some(1001));
+}
+
+#[test]
 fn a_drain_closes_politely() {
     let mut lab = Lab::open();
     lab.relay.handle_drain(lab.now + 3 * SECOND);
