@@ -3,13 +3,16 @@
 //! | module | what |
 //! |---|---|
 //! | [`repository`] | the repository as text, for the tests that read it |
+//! | [`limits`] | docs/limits.md, and the constants that it speaks of |
 //! | [`require`] | a test that lacks something says so |
 //! | [`process`], [`programs`], [`foreign`] | programs to start: any, ours, others' |
 //! | [`world`], [`settings`] | gateway, core and nodes as programs, and their configuration files |
 //! | [`namespaces`] | hosts of their own for them |
 //! | [`certificate`] | an authority for the test's TLS |
 //! | [`backend`], [`sockets`], [`body`] | an ordinary backend, and bodies too large to hold |
-//! | [`client`], [`raw`] | WebSocket, HTTP or raw bytes to a server; frames by hand |
+//! | [`choir`] | a backend for floods and for fan-out |
+//! | [`client`], [`raw`], [`raw_resume`] | WebSocket, HTTP or raw bytes to a server; frames by hand |
+//! | [`metrics`] | what programs say of themselves |
 //! | [`stories`] | what clients do, told once for direct and relayed |
 //! | [`faults`] | what breaks, who notices, and the judge of histories |
 //! | [`autobahn`] | Autobahn's suite, and two of its runs compared |
@@ -19,13 +22,17 @@ pub mod autobahn;
 pub mod backend;
 pub mod body;
 pub mod certificate;
+pub mod choir;
 pub mod client;
 pub mod faults;
 pub mod foreign;
+pub mod limits;
+pub mod metrics;
 pub mod namespaces;
 pub mod process;
 pub mod programs;
 pub mod raw;
+pub mod raw_resume;
 pub mod report;
 pub mod repository;
 pub mod require;
