@@ -15,6 +15,7 @@
 //! | `offer` | what a client offers, and what a backend gets to see of it |
 //! | `held` | one session, as its attachments and its relay share it |
 //! | `attachment` | carries frames between one WebSocket and its session |
+//! | `handover` | a session, and its attachment, from one process to the next |
 //! | `serve` | a session from its upgrade to its end; an upgrade that goes on with one |
 //!
 //! The first four decide and know neither a socket nor a clock; the others carry bytes and time.
@@ -28,6 +29,7 @@ use antipode_trunk::Budget;
 use parking_lot::Mutex;
 
 mod attachment;
+mod handover;
 mod held;
 pub mod key;
 pub mod message;
@@ -46,6 +48,8 @@ use registry::{NotFound, Registry};
 use seat::{AttachmentId, Stale};
 use token::{SessionId, TokenKey};
 
+pub(crate) use handover::{Attachment, inherit};
+pub(crate) use held::machine_config;
 pub(crate) use serve::{attach, begin};
 
 /// What all resumable sessions of a core share.
@@ -148,6 +152,12 @@ impl Resume {
             return None;
         }
         Some(Place { resume: Arc::clone(self), session: None })
+    }
+
+    /// The place of a session that had one in another process.
+    fn keep_place(self: &Arc<Self>) -> Place {
+        self.registry.lock().keep_place();
+        Place { resume: Arc::clone(self), session: None }
     }
 
     /// Makes a session findable for as long as its place is taken.

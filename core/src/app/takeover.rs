@@ -1,19 +1,23 @@
 //! A core that starts beside another one: what it takes over, and what it offers to the next.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use antipode_proto::handover::v1::TunnelPeer;
+use antipode_proto::handover::v1::handed_session::Owner;
 use antipode_runtime::member::Member;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::{SessionConfig, TrunkServer};
 use antipode_tunnel::Underlay;
+use bytes::Bytes;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::{SOFTWARE, StartError, member_config};
 use crate::bridge::Bridge;
 use crate::config::Config;
-use crate::handover::{self, Inheritance, Inherited, Linger, Predecessor};
+use crate::handover::{self, Inheritance, Inherited, InheritedAttachment, Linger, Predecessor};
+use crate::resume;
 
 /// How long a predecessor's ports may stay taken once its process has ended, or should have.
 const PORTS_PATIENCE: Duration = Duration::from_secs(3);
@@ -56,14 +60,28 @@ pub(super) fn enter(
     server: &TrunkServer,
     bridge: &std::sync::Arc<Bridge>,
 ) -> Vec<TunnelPeer> {
-    let Some(Inheritance { estate, sessions, .. }) = inheritance else { return Vec::new() };
+    let Some(Inheritance { estate, sessions, attachments, .. }) = inheritance else {
+        return Vec::new();
+    };
     if let Err(error) = server.inherit(estate.trunks) {
         error!(%error, "some of the sessions that were handed over end");
     }
     let sessions_len = u64::try_from(sessions.len()).unwrap_or(u64::MAX);
+    let mut carriers = carriers(attachments, server);
     let mut lost = 0_u64;
     for session in sessions {
-        let Inherited { place, machine, backend, parts } = session;
+        let Inherited { owner, machine, answering, backend, parts } = session;
+        let place = match owner {
+            Owner::Trunk(place) => place,
+            Owner::Resume(place) => {
+                let carrier = carriers.remove(&place.session);
+                let parts = (&*backend, parts);
+                if !resume::inherit(bridge, &place, machine, answering, parts, carrier) {
+                    lost += 1;
+                }
+                continue;
+            }
+        };
         match server.adopt(&place, machine) {
             Ok((port, node)) => bridge.go_on(port, &node, &backend, parts),
             Err(error) => {
@@ -75,6 +93,24 @@ pub(super) fn enter(
     bridge.metrics.sessions_taken_over.inc_by(sessions_len - lost);
     info!(sessions = sessions_len - lost, lost, "sessions of the core that served go on");
     estate.peers
+}
+
+/// The attachments that found their places, by the session that each carries. The client of any
+/// other comes back with its token.
+fn carriers(
+    attachments: Vec<InheritedAttachment>,
+    server: &TrunkServer,
+) -> BTreeMap<Bytes, resume::Attachment> {
+    let mut carriers = BTreeMap::new();
+    for InheritedAttachment { place, machine, session, assembler } in attachments {
+        match server.adopt(&place, machine) {
+            Ok((port, _)) => {
+                carriers.insert(session, resume::Attachment { port, assembler });
+            }
+            Err(error) => warn!(%error, "a client's socket that was handed over ends"),
+        }
+    }
+    carriers
 }
 
 /// Offers all this to whoever starts next.

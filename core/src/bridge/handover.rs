@@ -47,7 +47,7 @@ impl Bridge {
         let bridge = Arc::clone(self);
         let session = async move {
             bridge.metrics.session_opened(SessionKind::Websocket);
-            let open = OpenSession { metrics: &bridge.metrics, cause: Cause::Internal };
+            let open = OpenSession::new(&bridge.metrics);
             let _place = bridge.room.keep();
             let (cause, detail) = tokio::select! {
                 ended = websocket::go_on(&bridge, &port, parts) => match ended {
@@ -69,7 +69,7 @@ impl Bridge {
 
 impl Room {
     /// The place of a session that had one in the process before this one.
-    fn keep(&self) -> Place<'_> {
+    pub(crate) fn keep(&self) -> Place<'_> {
         self.taken.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Place(self)
     }

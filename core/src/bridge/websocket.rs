@@ -80,14 +80,16 @@ impl Open {
     }
 
     /// Carries frames between the socket and `port` until both directions have ended.
-    pub(crate) async fn relay(
-        self: Box<Self>,
-        bridge: &Bridge,
-        port: &SessionPort,
-    ) -> Result<Cause, Ended> {
+    async fn relay(self: Box<Self>, bridge: &Bridge, port: &SessionPort) -> Result<Cause, Ended> {
         let Self { policy, assigned, stream, read, early, .. } = *self;
         let parts = Parts::new(stream, assigned, policy, read);
         Relay::new(bridge, port, parts).run(early).await
+    }
+
+    /// What there is to carry on with, for a client that was not answered early.
+    pub(crate) fn into_parts(self: Box<Self>) -> Parts {
+        let Self { policy, assigned, stream, read, .. } = *self;
+        Parts::new(stream, assigned, policy, read)
     }
 }
 

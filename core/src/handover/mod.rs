@@ -16,9 +16,9 @@ mod summons;
 mod wire;
 
 pub(crate) use predecessor::{Linger, Predecessor, listen};
-pub(crate) use successor::{Inheritance, Inherited, find};
+pub(crate) use successor::{Inheritance, Inherited, InheritedAttachment, find};
 pub use successor::{SessionError, TakeOverError};
-pub(crate) use summons::{Summons, Verdict};
+pub(crate) use summons::{Made, Summons, Verdict, Wave};
 pub use wire::WireError;
 
 /// The version of `takeover.proto` that this program speaks.

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tracing::{Instrument, info, info_span, warn};
 
-use super::summons::Offer;
+use super::summons::{Offer, Wave};
 use super::wire::{Wire, WireError};
 use super::{SESSIONS_HANDED_MAX, VERSION};
 use crate::bridge::Bridge;
@@ -154,7 +154,8 @@ impl Predecessor {
         let stopped = clock::now();
         round.halt();
         say(wire, from_predecessor::Kind::Estate(self.estate())).await?;
-        let sessions = round.gather(wire).await?;
+        round.gather(wire, Wave::Attachments).await?;
+        let sessions = round.gather(wire, Wave::Sockets).await?;
         let count = u64::try_from(sessions).unwrap_or(u64::MAX);
         say(wire, from_predecessor::Kind::Complete(Complete { sessions: count })).await?;
         match hear(wire).await? {
@@ -255,33 +256,33 @@ impl<'a> Round<'a> {
         self.predecessor.server.halt();
     }
 
-    /// Sends every session that comes.
-    async fn gather(&mut self, wire: &mut Wire) -> Result<usize, HandOverError> {
+    /// Sends everything of a wave that comes; how much it was.
+    async fn gather(&mut self, wire: &mut Wire, wave: Wave) -> Result<usize, HandOverError> {
         let summons = &self.predecessor.bridge.summons;
-        let mut offers = summons.gather();
-        let mut waited = Duration::ZERO;
-        while self.taken.len() < SESSIONS_HANDED_MAX {
+        let mut offers = summons.gather(wave);
+        let (mut sent, mut waited) = (0, Duration::ZERO);
+        while sent < SESSIONS_HANDED_MAX {
             match timeout(STEP, offers.recv()).await {
                 Ok(Some(offer)) => {
-                    waited = Duration::ZERO;
                     self.send(wire, offer).await?;
+                    (sent, waited) = (sent + 1, Duration::ZERO);
                 }
                 // All had come, and the last one was sent.
-                Err(_) | Ok(None) if summons.movable_len() == 0 && offers.is_empty() => break,
+                Err(_) | Ok(None) if summons.movable_len(wave) == 0 && offers.is_empty() => break,
                 Err(_) | Ok(None) if waited >= GATHER_PATIENCE => {
-                    return Err(HandOverError::Stuck(summons.movable_len()));
+                    return Err(HandOverError::Stuck(summons.movable_len(wave)));
                 }
                 Err(_) | Ok(None) => waited += STEP,
             }
         }
         offers.close();
-        Ok(self.taken.len())
+        Ok(sent)
     }
 
     async fn send(&mut self, wire: &mut Wire, offer: Offer) -> Result<(), HandOverError> {
-        let Offer { session, socket, taken } = offer;
-        let message = FromPredecessor { kind: Some(from_predecessor::Kind::Session(session)) };
-        wire.send(&message, Some(socket.as_fd())).await?;
+        let Offer { made: (kind, socket), taken } = offer;
+        let message = FromPredecessor { kind: Some(kind) };
+        wire.send(&message, socket.as_ref().map(AsFd::as_fd)).await?;
         self.taken.push(taken);
         Ok(())
     }

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use antipode_proto::handover::v1::handed_session::Owner;
 use antipode_proto::handover::v1::{
-    Claim, Estate, FromPredecessor, FromSuccessor, HandedSession, Ready, TrunkPlace,
-    from_predecessor, from_successor,
+    Claim, Estate, FromPredecessor, FromSuccessor, HandedAttachment, HandedSession, Ready,
+    TrunkPlace, from_predecessor, from_successor,
 };
 use antipode_proto::session::{BadState, Config as SessionConfig, Session};
 use antipode_runtime::clock;
 use antipode_websocket::Policy;
+use bytes::Bytes;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -23,6 +24,8 @@ use super::wire::{Wire, WireError};
 use super::{SESSIONS_HANDED_MAX, VERSION};
 use crate::bridge::websocket::{BadParts, Parts};
 use crate::config::{Config, TakeOver};
+use crate::resume;
+use crate::resume::message::Assembler;
 
 /// For the predecessor's next word. Its exchanges have their own grace, which comes on top.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,13 +45,26 @@ pub(crate) struct Inheritance {
     pub(crate) estate: Estate,
     pub(crate) run: [u8; 16],
     pub(crate) sessions: Vec<Inherited>,
+    pub(crate) attachments: Vec<InheritedAttachment>,
+}
+
+/// What carries a resumable session.
+#[derive(Debug)]
+pub(crate) struct InheritedAttachment {
+    pub(crate) place: TrunkPlace,
+    pub(crate) machine: Session,
+    /// The session's number.
+    pub(crate) session: Bytes,
+    pub(crate) assembler: Assembler,
 }
 
 /// A session that goes on.
 #[derive(Debug)]
 pub(crate) struct Inherited {
-    pub(crate) place: TrunkPlace,
+    pub(crate) owner: Owner,
     pub(crate) machine: Session,
+    /// Its client has asked where it stands, and has no answer yet.
+    pub(crate) answering: bool,
     /// The predecessor's word for its backend.
     pub(crate) backend: String,
     pub(crate) parts: Parts,
@@ -135,6 +151,7 @@ impl Found {
                 return Err(TakeOverError::Refused(refusal.reason));
             }
             from_predecessor::Kind::Session(_)
+            | from_predecessor::Kind::Attachment(_)
             | from_predecessor::Kind::Complete(_)
             | from_predecessor::Kind::LetGo(_) => {
                 return Err(TakeOverError::Protocol("something before its estate"));
@@ -142,7 +159,7 @@ impl Found {
         };
         let run = <[u8; 16]>::try_from(&*estate.run);
         let run = run.map_err(|_| TakeOverError::Protocol("no run"))?;
-        let sessions = self.sessions(config, machines).await?;
+        let (attachments, sessions) = self.sessions(config, machines).await?;
         let count = u64::try_from(sessions.len()).unwrap_or(u64::MAX);
         self.say(from_successor::Kind::Ready(Ready { sessions: count })).await?;
         match self.hear(PATIENCE).await? {
@@ -152,6 +169,7 @@ impl Found {
             }
             from_predecessor::Kind::Estate(_)
             | from_predecessor::Kind::Session(_)
+            | from_predecessor::Kind::Attachment(_)
             | from_predecessor::Kind::Complete(_) => {
                 return Err(TakeOverError::Protocol("something after it was complete"));
             }
@@ -161,19 +179,24 @@ impl Found {
         }
         let took_ms = clock::now().duration_since(began).as_millis();
         info!(sessions = count, trunks = estate.trunks.len(), took_ms, "took over");
-        Ok(Inheritance { estate, run, sessions })
+        Ok(Inheritance { estate, run, sessions, attachments })
     }
 
     async fn sessions(
         &mut self,
         config: &Config,
         machines: SessionConfig,
-    ) -> Result<Vec<Inherited>, TakeOverError> {
-        let mut sessions = Vec::new();
+    ) -> Result<(Vec<InheritedAttachment>, Vec<Inherited>), TakeOverError> {
+        let (mut attachments, mut sessions) = (Vec::new(), Vec::new());
         loop {
             match self.hear(PATIENCE).await? {
-                from_predecessor::Kind::Session(_) if sessions.len() == SESSIONS_HANDED_MAX => {
+                from_predecessor::Kind::Session(_) | from_predecessor::Kind::Attachment(_)
+                    if sessions.len().max(attachments.len()) == SESSIONS_HANDED_MAX =>
+                {
                     return Err(TakeOverError::Protocol("more sessions than there can be"));
+                }
+                from_predecessor::Kind::Attachment(handed) => {
+                    attachments.push(attachment(handed, machines)?);
                 }
                 from_predecessor::Kind::Session(session) => {
                     sessions.push(self.session(session, config, machines)?);
@@ -182,7 +205,7 @@ impl Found {
                     if u64::try_from(sessions.len()) != Ok(complete.sessions) {
                         return Err(TakeOverError::Protocol("another number of sessions"));
                     }
-                    return Ok(sessions);
+                    return Ok((attachments, sessions));
                 }
                 from_predecessor::Kind::Refusal(refusal) => {
                     return Err(TakeOverError::Refused(refusal.reason));
@@ -202,8 +225,13 @@ impl Found {
     ) -> Result<Inherited, TakeOverError> {
         let missing = TakeOverError::Protocol;
         let HandedSession { owner, machine, websocket } = session;
-        let Some(Owner::Trunk(place)) = owner else { return Err(missing("a session of nobody")) };
+        let owner = owner.ok_or_else(|| missing("a session of nobody"))?;
+        let machines = match owner {
+            Owner::Trunk(_) => machines,
+            Owner::Resume(_) => resume::machine_config(&config.resume),
+        };
         let machine = machine.ok_or_else(|| missing("a session without its machine"))?;
+        let answering = machine.answering;
         let websocket = websocket.ok_or_else(|| missing("a session without its WebSocket"))?;
         let socket = self.wire.take_descriptor();
         let socket = socket.ok_or_else(|| missing("a session without its socket"))?;
@@ -215,7 +243,7 @@ impl Found {
         let machine = Session::import(machine, machines, clock::now())?;
         let backend = websocket.backend.clone();
         let parts = Parts::import(websocket, socket, policy).map_err(SessionError)?;
-        Ok(Inherited { place, machine, backend, parts })
+        Ok(Inherited { owner, machine, answering, backend, parts })
     }
 
     async fn say(&mut self, kind: from_successor::Kind) -> Result<(), WireError> {
@@ -226,4 +254,18 @@ impl Found {
         let message: FromPredecessor = self.wire.receive(patience).await?;
         message.kind.ok_or(TakeOverError::Protocol("what only a later release understands"))
     }
+}
+
+fn attachment(
+    handed: HandedAttachment,
+    machines: SessionConfig,
+) -> Result<InheritedAttachment, TakeOverError> {
+    let missing = TakeOverError::Protocol;
+    let assembler = Assembler::import(&handed);
+    let assembler = assembler.map_err(|_| missing("a message longer than any"))?;
+    let HandedAttachment { place, machine, session, .. } = handed;
+    let place = place.ok_or_else(|| missing("an attachment of no trunk"))?;
+    let machine = machine.ok_or_else(|| missing("an attachment without its machine"))?;
+    let machine = Session::import(machine, machines, clock::now())?;
+    Ok(InheritedAttachment { place, machine, session, assembler })
 }

@@ -3,13 +3,14 @@
 //! Those that can't be handed over (an HTTP exchange, an upgrade under way, a socket with TLS, one
 //! in the middle of its close) are told to leave while there are still lanes to tell their clients
 //! by. The others are gathered: each stops between two steps, offers what it is made of, and waits
-//! for the verdict. One that is not taken goes on as if nothing had been.
+//! for the verdict. One that is not taken goes on as if nothing had been. Attachments come before
+//! the sessions that they carry: what an attachment has taken has to be in the session's machine.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use antipode_proto::handover::v1::HandedSession;
+use antipode_proto::handover::v1::from_predecessor;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Offers that may wait: what sessions hold is copied only as fast as it is taken.
@@ -21,8 +22,17 @@ pub(crate) struct Summons {
     stage: watch::Sender<Stage>,
     /// Sessions that would be told to leave, and are worth waiting for.
     staying: Arc<AtomicUsize>,
-    /// Sessions that can be gathered and have not come.
-    movable: Arc<AtomicUsize>,
+    /// What can be gathered and has not come, by wave.
+    movable: [Arc<AtomicUsize>; 2],
+}
+
+/// What is gathered together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Wave {
+    /// The WebSockets of resumable clients.
+    Attachments,
+    /// The sockets of backends.
+    Sockets,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -30,16 +40,16 @@ enum Stage {
     #[default]
     Quiet,
     Leave,
-    Gather(mpsc::Sender<Offer>),
+    Gather(Wave, mpsc::Sender<Offer>),
 }
 
-/// A session that waits to be taken.
+/// What a session, or an attachment, is made of: the message, and the backend's socket.
+pub(crate) type Made = (from_predecessor::Kind, Option<OwnedFd>);
+
+/// A session, or an attachment, that waits to be taken.
 #[derive(Debug)]
 pub(crate) struct Offer {
-    /// All but the descriptor.
-    pub(crate) session: HandedSession,
-    /// The backend's socket.
-    pub(crate) socket: OwnedFd,
+    pub(crate) made: Made,
     /// Told once a successor has the session; if it is dropped, the session goes on here.
     pub(crate) taken: oneshot::Sender<()>,
 }
@@ -55,26 +65,39 @@ pub(crate) enum Verdict {
     Unable,
 }
 
-/// Counts while it lives.
+/// Counts while it lives, and while it does not wait for a verdict.
 #[derive(Debug)]
-pub(crate) struct Counted(Arc<AtomicUsize>);
+pub(crate) struct Counted {
+    count: Arc<AtomicUsize>,
+    counts: bool,
+}
 
 impl Counted {
     fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(count))
+        let mut counted = Self { count: Arc::clone(count), counts: false };
+        counted.set(true);
+        counted
+    }
+
+    fn set(&mut self, counts: bool) {
+        match (self.counts, counts) {
+            (false, true) => self.count.fetch_add(1, Ordering::SeqCst),
+            (true, false) => self.count.fetch_sub(1, Ordering::SeqCst),
+            (false, false) | (true, true) => return,
+        };
+        self.counts = counts;
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.set(false);
     }
 }
 
 impl Default for Summons {
     fn default() -> Self {
-        let (staying, movable) = (Arc::default(), Arc::default());
+        let (staying, movable) = (Arc::default(), Default::default());
         Self { stage: watch::Sender::default(), staying, movable }
     }
 }
@@ -85,16 +108,17 @@ impl Summons {
     pub(crate) async fn told_to_leave(&self) {
         let told = |stage: &Stage| match stage {
             Stage::Quiet => false,
-            Stage::Leave | Stage::Gather(_) => true,
+            Stage::Leave | Stage::Gather(..) => true,
         };
         let _ = self.stage.subscribe().wait_for(told).await;
     }
 
-    /// Resolves when sessions are gathered, with the place to come to. Cancel-safe.
-    pub(crate) async fn gathered(&self) -> mpsc::Sender<Offer> {
+    /// Resolves when one's wave is gathered, with the place to come to. Cancel-safe.
+    pub(crate) async fn gathered(&self, wave: Wave) -> mpsc::Sender<Offer> {
         let mut stage = self.stage.subscribe();
         loop {
-            if let Stage::Gather(offers) = &*stage.borrow_and_update()
+            if let Stage::Gather(now, offers) = &*stage.borrow_and_update()
+                && *now == wave
                 && !offers.is_closed()
             {
                 return offers.clone();
@@ -109,9 +133,17 @@ impl Summons {
         Counted::new(&self.staying)
     }
 
-    /// Counts a session that comes when it is called.
-    pub(crate) fn movable(&self) -> Counted {
-        Counted::new(&self.movable)
+    /// Counts one that comes when its wave is gathered.
+    pub(crate) fn movable(&self, wave: Wave) -> Counted {
+        Counted::new(self.count_of(wave))
+    }
+
+    const fn count_of(&self, wave: Wave) -> &Arc<AtomicUsize> {
+        let [attachments, sockets] = &self.movable;
+        match wave {
+            Wave::Attachments => attachments,
+            Wave::Sockets => sockets,
+        }
     }
 }
 
@@ -122,18 +154,18 @@ impl Summons {
         self.staying.load(Ordering::SeqCst)
     }
 
-    /// Sessions that can be gathered and have not come yet.
-    pub(crate) fn movable_len(&self) -> usize {
-        self.movable.load(Ordering::SeqCst)
+    /// How many of a wave have not come yet.
+    pub(crate) fn movable_len(&self, wave: Wave) -> usize {
+        self.count_of(wave).load(Ordering::SeqCst)
     }
 
     pub(super) fn tell_to_leave(&self) {
         self.stage.send_replace(Stage::Leave);
     }
 
-    pub(super) fn gather(&self) -> mpsc::Receiver<Offer> {
+    pub(crate) fn gather(&self, wave: Wave) -> mpsc::Receiver<Offer> {
         let (offers, gathered) = mpsc::channel(OFFERS_AHEAD);
-        self.stage.send_replace(Stage::Gather(offers));
+        self.stage.send_replace(Stage::Gather(wave, offers));
         gathered
     }
 
@@ -144,60 +176,65 @@ impl Summons {
 }
 
 impl Counted {
-    /// Brings a session where it was called to, and waits for what becomes of it. `make` gives what
+    /// Brings something to where it was called, and waits for what becomes of it. `make` gives what
     /// it is made of, and is called when there is room.
     pub(crate) async fn go(
-        self,
+        &mut self,
         offers: mpsc::Sender<Offer>,
-        make: impl FnOnce() -> Option<(HandedSession, OwnedFd)>,
+        make: impl FnOnce() -> Option<Made>,
     ) -> Verdict {
         let Ok(place) = offers.reserve().await else { return Verdict::Stays };
-        let Some((session, socket)) = make() else { return Verdict::Unable };
+        let Some(made) = make() else { return Verdict::Unable };
         let (taken, verdict) = oneshot::channel();
-        place.send(Offer { session, socket, taken });
-        drop(self);
-        match verdict.await {
-            Ok(()) => Verdict::Taken,
-            Err(_) => Verdict::Stays,
+        place.send(Offer { made, taken });
+        self.set(false);
+        if verdict.await.is_ok() {
+            return Verdict::Taken;
         }
+        self.set(true);
+        Verdict::Stays
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use antipode_proto::handover::v1::LetGo;
     use futures_util::FutureExt;
 
     use super::*;
 
     #[tokio::test]
-    async fn sessions_hear_what_concerns_them() {
+    async fn everybody_hears_what_concerns_them() {
         let summons = Summons::default();
-        assert!(summons.told_to_leave().now_or_never().is_none());
+        let gathered = |wave| summons.gathered(wave).now_or_never().is_some();
+        let told = || summons.told_to_leave().now_or_never().is_some();
+        assert!(!told());
         summons.tell_to_leave();
-        assert!(summons.told_to_leave().now_or_never().is_some());
-        assert!(summons.gathered().now_or_never().is_none(), "not yet");
-        let gathered = summons.gather();
-        assert!(summons.told_to_leave().now_or_never().is_some());
-        assert!(summons.gathered().now_or_never().is_some());
-        drop(gathered);
-        assert!(summons.gathered().now_or_never().is_none(), "nobody is there to come to");
+        assert!(told() && !gathered(Wave::Attachments) && !gathered(Wave::Sockets));
+        let first = summons.gather(Wave::Attachments);
+        assert!(told() && gathered(Wave::Attachments) && !gathered(Wave::Sockets));
+        let second = summons.gather(Wave::Sockets);
+        assert!(told() && !gathered(Wave::Attachments) && gathered(Wave::Sockets));
+        drop((first, second));
+        assert!(!gathered(Wave::Sockets), "nobody is there to come to");
         summons.calm();
-        assert!(summons.told_to_leave().now_or_never().is_none());
+        assert!(!told());
     }
 
     #[tokio::test]
     async fn a_session_goes_on_unless_it_is_taken() {
         let summons = Summons::default();
-        let mut gathered = summons.gather();
-        let socket = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
-        for (taken, verdict) in [(true, Verdict::Taken), (false, Verdict::Stays)] {
-            let offers = summons.gathered().await;
-            let movable = summons.movable();
-            assert_eq!(summons.movable_len(), 1);
-            let going = movable.go(offers, || Some((HandedSession::default(), socket())));
+        let mut gathered = summons.gather(Wave::Sockets);
+        let mut movable = summons.movable(Wave::Sockets);
+        assert_eq!(summons.movable_len(Wave::Attachments), 0);
+        for (taken, verdict) in [(false, Verdict::Stays), (true, Verdict::Taken)] {
+            assert_eq!(summons.movable_len(Wave::Sockets), 1);
+            let offers = summons.gathered(Wave::Sockets).await;
+            let made = || Some((from_predecessor::Kind::LetGo(LetGo {}), None));
+            let going = movable.go(offers, made);
             let taking = async {
                 let offer = gathered.recv().await.unwrap();
-                assert_eq!(summons.movable_len(), 0, "it has come");
+                assert_eq!(summons.movable_len(Wave::Sockets), 0, "it has come");
                 if taken {
                     offer.taken.send(()).unwrap();
                 }
@@ -205,8 +242,10 @@ mod tests {
             let (came, ()) = tokio::join!(going, taking);
             assert_eq!(came, verdict);
         }
-        let offers = summons.gathered().await;
-        assert_eq!(summons.movable().go(offers, || None).await, Verdict::Unable);
-        assert_eq!(summons.movable_len(), 0);
+        let offers = summons.gathered(Wave::Sockets).await;
+        let mut movable = summons.movable(Wave::Sockets);
+        assert_eq!(movable.go(offers, || None).await, Verdict::Unable);
+        drop(movable);
+        assert_eq!(summons.movable_len(Wave::Sockets), 0);
     }
 }

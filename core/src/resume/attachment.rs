@@ -4,18 +4,20 @@
 use std::sync::Arc;
 
 use antipode_proto::body::Body;
-use antipode_proto::resume::{self, Frame};
+use antipode_proto::resume::{self, DecodeError, Frame};
 use antipode_proto::trunk::v1::frame::Kind;
 use antipode_proto::trunk::v1::{Cause, Chunk, End, GoAway};
 use antipode_trunk::{Delivery, Ended, SessionPort};
 use antipode_websocket::{BINARY, FIN, close};
 use bytes::{Bytes, BytesMut};
-use tracing::debug;
+use tracing::{Instrument, debug, info_span};
 
+use super::handover;
 use super::held::{Held, Next};
 use super::message::{Assembler, BadMessage};
 use super::seat::AttachmentId;
 use crate::bridge::Bridge;
+use crate::handover::{Verdict, Wave};
 
 /// Close code: the session can't be resumed, and never will be.
 pub(super) const NOT_RESUMED: u16 = 4410;
@@ -45,13 +47,34 @@ pub(super) enum Came {
     End(Cause),
 }
 
-/// What came is no frame: the name of what is wrong with it.
+/// What came is no frame, or not the client's to send: the name of what is wrong with it.
 #[derive(Debug)]
 pub(super) struct Broken(pub(super) &'static str);
+
+impl From<BadMessage> for Broken {
+    fn from(bad: BadMessage) -> Self {
+        Self(bad.label())
+    }
+}
+
+impl From<DecodeError> for Broken {
+    fn from(error: DecodeError) -> Self {
+        Self(error.label())
+    }
+}
 
 impl Socket {
     pub(super) fn new(port: SessionPort) -> Self {
         Self { port, assembler: Assembler::default() }
+    }
+
+    /// One that another process has begun to read.
+    pub(super) const fn go_on(port: SessionPort, assembler: Assembler) -> Self {
+        Self { port, assembler }
+    }
+
+    pub(super) const fn assembler(&self) -> &Assembler {
+        &self.assembler
     }
 
     /// The trunk's end of it.
@@ -68,10 +91,8 @@ impl Socket {
             Body::End(end) => return Ok(Came::End(end.cause())),
             Body::Request(_) | Body::Response(_) => return Ok(Came::Piece),
         };
-        match message.map_err(|bad: BadMessage| Broken(bad.label()))? {
-            Some(message) => {
-                resume::decode(message).map(Came::Frame).map_err(|error| Broken(error.label()))
-            }
+        match message? {
+            Some(message) => Ok(Came::Frame(resume::decode(message)?)),
             None => Ok(Came::Piece),
         }
     }
@@ -143,6 +164,8 @@ enum Departure {
     Broken(&'static str),
     /// Its WebSocket has ended: the session waits for another.
     Lost(Cause),
+    /// Another process has both.
+    HandedOver,
 }
 
 /// Carries frames until the attachment is over, and says goodbye.
@@ -163,8 +186,17 @@ pub(super) async fn run(bridge: &Bridge, held: Arc<Held>, id: AttachmentId, mut 
             socket.close(Cause::ClientProtocol, Some(close::PROTOCOL_ERROR), what);
         }
         Departure::Lost(cause) => socket.close(cause, None, ""),
+        Departure::HandedOver => socket.port().release(),
     }
     part(bridge, socket).await;
+}
+
+/// Carries frames as a task of its own.
+pub(super) fn spawn(bridge: &Arc<Bridge>, held: Arc<Held>, id: AttachmentId, socket: Socket) {
+    let span = info_span!("attachment", epoch = held.epoch());
+    let carrying = Arc::clone(bridge);
+    let task = async move { run(&carrying, held, id, socket).await };
+    bridge.shutdown.spawn(task.instrument(span));
 }
 
 /// Takes what still comes over a WebSocket that is closed from here, up to its end.
@@ -177,8 +209,10 @@ pub(super) async fn part(bridge: &Bridge, socket: Socket) {
 }
 
 async fn carry(bridge: &Bridge, held: &Held, id: AttachmentId, socket: &mut Socket) -> Departure {
-    let moved = held.moved(id);
-    tokio::pin!(moved);
+    let summons = &bridge.summons;
+    let mut movable = summons.movable(Wave::Attachments);
+    let (moved, gathered) = (held.moved(id), summons.gathered(Wave::Attachments));
+    tokio::pin!(moved, gathered);
     loop {
         tokio::task::consume_budget().await;
         match pump(held, id, socket) {
@@ -197,6 +231,15 @@ async fn carry(bridge: &Bridge, held: &Held, id: AttachmentId, socket: &mut Sock
         let came = tokio::select! {
             biased;
             epoch = &mut moved => return Departure::Moved(epoch),
+            offers = &mut gathered => {
+                match movable.go(offers, || handover::export(held, id, socket)).await {
+                    Verdict::Taken => return Departure::HandedOver,
+                    Verdict::Stays => {}
+                    Verdict::Unable => bridge.reset_for_successor(socket.port()),
+                }
+                gathered.set(summons.gathered(Wave::Attachments));
+                continue;
+            }
             delivery = port.deliver() => match delivery {
                 Ok(delivery) => socket.take(delivery),
                 Err(ended) => return Departure::Lost(ended.cause),

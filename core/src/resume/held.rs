@@ -1,7 +1,7 @@
 //! One session, as its relay, its attachments and its place in the registry share it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use antipode_proto::session::{Session, Side};
 use antipode_proto::trunk::v1::frame::Kind;
@@ -18,6 +18,7 @@ use tokio::time::sleep_until;
 use super::Refusal;
 use super::seat::{AttachmentId, Left, Seat};
 use super::token::{SessionId, Token};
+use crate::config::ResumeTable;
 use crate::metrics::ResumeMetrics;
 
 /// A session and its seat.
@@ -67,6 +68,11 @@ impl Drop for Vacant {
     }
 }
 
+/// What the machine of a resumable session may hold, and how long it waits for its client.
+pub(crate) fn machine_config(table: &ResumeTable) -> SessionConfig {
+    SessionConfig { resume_window: table.window, ..SessionConfig::default() }
+}
+
 /// What an attachment finds when it asks for a frame.
 #[derive(Debug)]
 pub(super) enum Next {
@@ -85,16 +91,40 @@ impl Held {
     pub(super) fn new(
         (id, token): (SessionId, Token),
         (first, number): (AttachmentId, u64),
-        window: Duration,
+        table: &ResumeTable,
         budget: &Budget,
         metrics: ResumeMetrics,
     ) -> Arc<Self> {
-        let config = SessionConfig { resume_window: window, ..SessionConfig::default() };
-        let machine = Session::new(Side::Server, config, clock::now());
+        let machine = Session::new(Side::Server, machine_config(table), clock::now());
         let (port, solo) = solo_within(machine, number, budget);
         solo.link_up();
         let seat = Seat::new(first);
         let view = View { holder: Some(first), epoch: seat.epoch(), vacant: None };
+        Self::with(id, token, (port, solo), (seat, view), metrics)
+    }
+
+    /// A session of another process: with its attachment, or waiting for its client to come back.
+    pub(super) fn inherit(
+        (id, token): (SessionId, Token),
+        (machine, number): (Session, u64),
+        holder: Option<AttachmentId>,
+        budget: &Budget,
+        metrics: ResumeMetrics,
+    ) -> Arc<Self> {
+        let epoch = machine.epoch();
+        let seat = holder.map_or_else(|| Seat::vacant(epoch), |by| Seat::taken(epoch, by));
+        let vacant = holder.is_none().then(|| Vacant::new(&metrics.detached));
+        let view = View { holder, epoch, vacant };
+        Self::with(id, token, solo_within(machine, number, budget), (seat, view), metrics)
+    }
+
+    fn with(
+        id: SessionId,
+        token: Token,
+        (port, solo): (SessionPort, Solo),
+        (seat, view): (Seat, View),
+        metrics: ResumeMetrics,
+    ) -> Arc<Self> {
         let (view, _) = watch::channel(view);
         let seat = Mutex::new(seat);
         Arc::new(Self { id, token, port, solo, seat, view, woken: Notify::new(), metrics })

@@ -1,5 +1,6 @@
 //! From the trunk's chunks to whole messages: a resume frame is one binary message.
 
+use antipode_proto::handover::v1::HandedAttachment;
 pub use antipode_proto::resume::MESSAGE_BYTES_MAX;
 use antipode_proto::trunk::v1::Chunk;
 use antipode_websocket::{BINARY, CONTINUATION, FIN, TEXT};
@@ -77,6 +78,28 @@ impl Assembler {
         }
         self.is_open = false;
         Ok(Some(std::mem::take(&mut self.begun).freeze()))
+    }
+
+    /// Where it stands, into what another process is told.
+    pub(crate) fn export(&self, into: &mut HandedAttachment) {
+        into.begun = Bytes::copy_from_slice(&self.begun);
+        into.is_open = self.is_open;
+        into.is_last = self.is_last;
+        into.lacking = u64::try_from(self.lacking).expect("a length fits 64 bits");
+    }
+
+    /// Goes on where another process stopped.
+    ///
+    /// # Errors
+    ///
+    /// The message would be too long.
+    pub(crate) fn import(from: &HandedAttachment) -> Result<Self, BadMessage> {
+        let HandedAttachment { begun, is_open, is_last, lacking, .. } = from;
+        let room = MESSAGE_BYTES_MAX.checked_sub(begun.len()).ok_or(BadMessage::TooLarge)?;
+        let lacking = usize::try_from(*lacking).ok().filter(|lacking| *lacking <= room);
+        let lacking = lacking.ok_or(BadMessage::TooLarge)?;
+        let begun = BytesMut::from(&begun[..]);
+        Ok(Self { begun, is_open: *is_open, is_last: *is_last, lacking })
     }
 
     fn begin_frame(&mut self, first_byte: u32, frame_len: u64) -> Result<(), BadMessage> {

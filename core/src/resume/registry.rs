@@ -43,6 +43,11 @@ impl<S> Registry<S> {
         has_room
     }
 
+    /// The place of a session that had one in another process: it is not turned away here.
+    pub const fn keep_place(&mut self) {
+        self.places_taken += 1;
+    }
+
     /// Gives back a place, after the session's [`Registry::remove`] if there was one.
     pub const fn give_back_place(&mut self) {
         self.places_taken = self.places_taken.saturating_sub(1);
@@ -124,5 +129,10 @@ mod tests {
         registry.give_back_place();
         assert!(registry.take_place());
         assert!(!registry.take_place());
+        registry.keep_place();
+        registry.give_back_place();
+        assert!(!registry.take_place(), "one more than there is room for");
+        registry.give_back_place();
+        assert!(registry.take_place());
     }
 }

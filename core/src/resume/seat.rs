@@ -62,6 +62,12 @@ impl Seat {
         Self { epoch: FIRST_EPOCH, holder: Some(first) }
     }
 
+    /// The seat of a session that another process handed over together with its attachment.
+    #[must_use]
+    pub const fn taken(epoch: u64, holder: AttachmentId) -> Self {
+        Self { epoch, holder: Some(holder) }
+    }
+
     /// The seat of a session that another process handed over: its client is yet to come back.
     #[must_use]
     pub const fn vacant(epoch: u64) -> Self {

@@ -10,7 +10,7 @@ use antipode_trunk::{Ended, SessionPort};
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::timeout;
-use tracing::{Instrument, debug, info_span};
+use tracing::debug;
 
 use super::attachment::{self, Broken, NOT_RESUMED, Socket};
 use super::held::Held;
@@ -18,7 +18,7 @@ use super::offer;
 use super::seat::AttachmentId;
 use super::token::SessionId;
 use super::{Place, Refusal};
-use crate::bridge::websocket::{self, Asked, Open};
+use crate::bridge::websocket::{self, Asked, Open, Parts};
 use crate::bridge::{Answer, Bridge, OpenSession};
 use crate::metrics::cause_label;
 
@@ -76,8 +76,8 @@ async fn carry(
         held.leave(first);
         return Err(ended);
     }
-    attach_task(bridge, Arc::clone(&held), first, socket);
-    serve(bridge, &held, open).await
+    attachment::spawn(bridge, Arc::clone(&held), first, socket);
+    serve(bridge, &held, open.into_parts()).await
 }
 
 /// Makes the session, which can be found from here on.
@@ -86,8 +86,7 @@ fn hold(bridge: &Bridge, place: &mut Place, first: AttachmentId, number: u64) ->
     let id = SessionId::new(rand::random());
     let token = resume.registry.lock().token(id);
     let metrics = bridge.metrics.resume.clone();
-    let (window, budget) = (resume.table.window, &resume.budget);
-    let held = Held::new((id, token), (first, number), window, budget, metrics);
+    let held = Held::new((id, token), (first, number), &resume.table, &resume.budget, metrics);
     resume.insert(place, &held);
     held
 }
@@ -109,10 +108,18 @@ fn welcome(bridge: &Bridge, held: &Held, open: &mut Open, socket: &Socket) -> Re
 }
 
 /// Relays between the backend's socket and the session, whoever carries it.
-async fn serve(bridge: &Bridge, held: &Held, open: Box<Open>) -> Result<Cause, Ended> {
+pub(super) async fn serve(bridge: &Bridge, held: &Held, mut parts: Parts) -> Result<Cause, Ended> {
+    parts.belongs_to(held.id());
     let carried = async {
-        let outcome = open.relay(bridge, held.port()).await;
-        held.over().await;
+        let outcome = websocket::go_on(bridge, held.port(), parts).await;
+        tokio::select! {
+            () = held.over() => {}
+            // There is no socket any more that a successor could go on with.
+            () = bridge.summons.told_to_leave() => {
+                held.reset(Cause::CoreDraining, "the core restarts");
+                held.over().await;
+            }
+        }
         outcome
     };
     let cut = async {
@@ -140,7 +147,16 @@ pub(crate) async fn attach(bridge: Arc<Bridge>, port: SessionPort) {
     }
     let id = bridge.resume.next_attachment();
     let patience = bridge.resume.table.attach_timeout;
-    let asked = timeout(patience, socket.first_frame()).await;
+    let staying = bridge.summons.staying();
+    let asked = tokio::select! {
+        biased;
+        asked = timeout(patience, socket.first_frame()) => asked,
+        // It comes back, and the successor knows its session.
+        () = bridge.summons.told_to_leave() => {
+            return bridge.reset_for_successor(socket.port());
+        }
+    };
+    drop(staying);
     let found = match asked {
         Ok(Ok(Some(Frame::Attach(attach)))) => bridge.resume.attach(attach, id),
         Ok(Ok(Some(_))) => Err(Refusal::Protocol("no attach".to_owned())),
@@ -175,13 +191,6 @@ async fn refuse(bridge: &Bridge, socket: Socket, refusal: &Refusal) {
     let _ = socket.send(refused);
     socket.close(cause, Some(NOT_RESUMED), refusal.label());
     attachment::part(bridge, socket).await;
-}
-
-fn attach_task(bridge: &Arc<Bridge>, held: Arc<Held>, id: AttachmentId, socket: Socket) {
-    let span = info_span!("attachment", epoch = held.epoch());
-    let carrying = Arc::clone(bridge);
-    let task = async move { attachment::run(&carrying, held, id, socket).await };
-    bridge.shutdown.spawn(task.instrument(span));
 }
 
 fn millis(duration: Duration) -> u64 {

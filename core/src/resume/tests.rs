@@ -12,6 +12,7 @@ use crate::bridge::tests::{Core, PATIENCE, accept, answer_upgrade, listen, upgra
 mod begins;
 mod client;
 mod ends;
+mod handover;
 mod refusals;
 mod resumes;
 

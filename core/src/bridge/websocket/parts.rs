@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 
 use antipode_proto::handover::v1::handed_session::Owner;
 use antipode_proto::handover::v1::{
-    HandedSession, HandedWebSocket, OpenMessage, ReadFrame, SocketKind, WrittenFrame,
+    HandedSession, HandedWebSocket, OpenMessage, ReadFrame, ResumePlace, SocketKind, WrittenFrame,
+    from_predecessor,
 };
 use antipode_proto::trunk::v1::End;
 use antipode_trunk::{Seq, SessionPort};
@@ -19,6 +20,8 @@ use super::down::{Down, PONGS_MAX};
 use super::up::Up;
 use crate::backend::Assigned;
 use crate::backend::stream::BackendStream;
+use crate::handover::Made;
+use crate::resume::token::SessionId;
 
 /// A socket and where both directions of its frames stand.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(crate) struct Parts {
     /// The client's end.
     pub(super) end: Option<End>,
     pub(super) pongs: VecDeque<Bytes>,
+    /// The resumable session it belongs to, if it is not one of a trunk.
+    pub(super) session: Option<SessionId>,
 }
 
 /// No WebSocket stands where a predecessor says.
@@ -68,6 +73,7 @@ impl Parts {
             unwritten: None,
             end: None,
             pongs: VecDeque::new(),
+            session: None,
         }
     }
 
@@ -98,6 +104,7 @@ impl Parts {
             unwritten: handed.unwritten_seq.map(Seq::from),
             end: handed.end,
             pongs: handed.pongs.into(),
+            session: None,
         })
     }
 
@@ -105,22 +112,30 @@ impl Parts {
     pub(crate) fn assign(&mut self, assigned: Option<Assigned>) {
         self.assigned = assigned;
     }
+
+    /// The socket belongs to a resumable session.
+    pub(crate) fn belongs_to(&mut self, session: SessionId) {
+        self.session = Some(session);
+    }
 }
 
 /// All that another process needs of a session: its machine, where its frames stand, its socket.
 /// `None` if it has come to an end, or the system gives no second descriptor.
 pub(super) fn export(
     port: &SessionPort,
+    session: Option<SessionId>,
     backend: &str,
-    down: &Down<'_>,
-    up: &Up<'_>,
-) -> Option<(HandedSession, OwnedFd)> {
+    (down, up): (&Down<'_>, &Up<'_>),
+) -> Option<Made> {
     let machine = port.export()?;
     let (kind, descriptor) = up.socket.export().ok()?;
     let websocket = export_frames(kind, backend, down, up)?;
-    let owner = port.place().map(Owner::Trunk);
+    let owner = match session {
+        Some(id) => Some(Owner::Resume(ResumePlace { session: id.bytes().to_vec().into() })),
+        None => port.place().map(Owner::Trunk),
+    };
     let session = HandedSession { machine: Some(machine), websocket: Some(websocket), owner };
-    Some((session, descriptor))
+    Some((from_predecessor::Kind::Session(session), Some(descriptor)))
 }
 
 fn export_frames(

@@ -11,7 +11,8 @@ use super::parts::{self, Parts};
 use super::up::{Up, UpEnd};
 use crate::backend::stream::SharedStream;
 use crate::bridge::Bridge;
-use crate::handover::Verdict;
+use crate::handover::{Verdict, Wave};
+use crate::resume::token::SessionId;
 
 /// One upgraded socket and one port.
 pub(super) struct Relay<'a> {
@@ -37,8 +38,8 @@ impl<'a> Relay<'a> {
     /// client before the upgrade.
     pub(super) async fn run(self, early: Vec<Delivery>) -> Result<Cause, Ended> {
         let Self { bridge, port, parts } = self;
-        let Parts { stream, assigned, reader, input, writer, output, unwritten, end, pongs } =
-            parts;
+        let Parts { stream, assigned, reader, input, writer, output, .. } = parts;
+        let Parts { unwritten, end, pongs, session, .. } = parts;
         let (buffers, metrics) = (&bridge.buffers, &bridge.metrics);
         let signs = &Signs::new(pongs);
         let socket = SharedStream::new(stream);
@@ -63,7 +64,7 @@ impl<'a> Relay<'a> {
             Err(end) => First::Up(end),
             Ok(()) => {
                 let backend = assigned.as_ref().map_or("", |assigned| &assigned.backend.id);
-                Self::both_ways(bridge, backend, &mut down, &mut up).await
+                Self::both_ways(bridge, (session, backend), &mut down, &mut up).await
             }
         };
         let closing = async {
@@ -79,7 +80,7 @@ impl<'a> Relay<'a> {
     /// Carries frames until a direction ends, or a successor asks for what it can go on with.
     async fn both_ways(
         bridge: &Bridge,
-        backend: &str,
+        (session, backend): (Option<SessionId>, &str),
         down: &mut Down<'_>,
         up: &mut Up<'_>,
     ) -> First {
@@ -96,16 +97,17 @@ impl<'a> Relay<'a> {
                 }
             };
         }
+        let mut movable = bridge.summons.movable(Wave::Sockets);
         loop {
-            let movable = bridge.summons.movable();
             let offers = tokio::select! {
                 biased;
                 end = down.run() => return First::Down(end),
                 end = up.run() => return First::Up(end),
                 ended = over(port) => return First::Up(UpEnd::Reset(ended)),
-                offers = bridge.summons.gathered() => offers,
+                offers = bridge.summons.gathered(Wave::Sockets) => offers,
             };
-            match movable.go(offers, || parts::export(port, backend, down, up)).await {
+            let export = || parts::export(port, session, backend, (down, up));
+            match movable.go(offers, export).await {
                 Verdict::Taken => {
                     port.release();
                     return First::Moved;
