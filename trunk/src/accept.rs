@@ -26,7 +26,7 @@ pub use register::{AdoptError, BadTrunk};
 use crate::batch::BATCH_BYTES_READ_MAX;
 use crate::budget::Budget;
 use crate::carrier::AcceptedLane;
-use crate::lane::{KEEP_ALIVE, LANE_WINDOW_BYTES, SWEEP_INTERVAL};
+use crate::lane::{CONNECTION_WINDOW_BYTES, KEEP_ALIVE, LANE_WINDOW_BYTES, SWEEP_INTERVAL};
 use crate::metrics::Metrics;
 use crate::peer::{Incoming, NodeIdentity, TrunkState};
 use crate::service::LaneService;
@@ -157,7 +157,7 @@ fn serve(service: LaneService, waiting: mpsc::Receiver<AcceptedLane>, shutdown: 
         .max_encoding_message_size(BATCH_BYTES_READ_MAX);
     let server = Server::builder()
         .initial_stream_window_size(LANE_WINDOW_BYTES)
-        .initial_connection_window_size(2 * LANE_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .add_service(health)

@@ -199,7 +199,8 @@ impl Writer {
     /// Fills a batch: due acknowledgements, answers, then turn by turn.
     pub(crate) fn collect(&self, draft: &mut Draft, now: Instant) -> Result<(), Replaced> {
         self.queue.release_acks(now);
-        for frame in self.take_answers()? {
+        while draft.len_bytes() < BATCH_BYTES_MAX {
+            let Some(frame) = self.next_answer()? else { break };
             draft.push(frame, None);
         }
         while draft.len_bytes() < BATCH_BYTES_MAX {
@@ -220,11 +221,14 @@ impl Writer {
         kind
     }
 
-    fn take_answers(&self) -> Result<VecDeque<Frame>, Replaced> {
+    fn next_answer(&self) -> Result<Option<Frame>, Replaced> {
         let mut waiting = self.queue.waiting.lock();
         self.check()?;
-        waiting.answered.notify_one();
-        Ok(std::mem::take(&mut waiting.answers))
+        let answer = waiting.answers.pop_front();
+        if answer.is_some() && waiting.answers.len() == ANSWERS_MAX {
+            waiting.answered.notify_one();
+        }
+        Ok(answer)
     }
 
     fn take_turn(
@@ -286,3 +290,6 @@ impl After {
         Self { more, finished, ack_due: machine.ack_deadline() }
     }
 }
+
+#[cfg(test)]
+mod tests;

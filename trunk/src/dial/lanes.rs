@@ -23,7 +23,9 @@ use tracing::{Instrument, debug, info_span};
 use super::TrunksConfig;
 use crate::batch::{BATCH_BYTES_READ_MAX, greeting};
 use crate::carrier::{Carrier, Lane};
-use crate::lane::{self, BATCHES_AHEAD, KEEP_ALIVE, LANE_WINDOW_BYTES, VERSION};
+use crate::lane::{
+    self, BATCHES_AHEAD, CONNECTION_WINDOW_BYTES, KEEP_ALIVE, LANE_WINDOW_BYTES, VERSION,
+};
 use crate::sessions::{HeldLane, Sessions};
 
 /// Between two tries to open a lane on a carrier that stands.
@@ -120,9 +122,14 @@ impl Carried {
         }
     }
 
-    /// A newer carrier takes the lanes: this one is closed when it has them, or after a while.
-    pub(super) async fn retire(mut self) {
+    /// A newer carrier is about to take the lanes: from here on none is opened here, or the two
+    /// would take them from each other.
+    pub(super) fn yield_lanes(&self) {
         self.fate.retired.cancel();
+    }
+
+    /// After [`Carried::yield_lanes`]: closes the carrier when its lanes are taken, or after a while.
+    pub(super) async fn retire(mut self) {
         let taken = async { while self.lanes.join_next().await.is_some() {} };
         let _ = timeout(TAKEOVER_PATIENCE, taken).await;
         self.carrier.close();
@@ -142,9 +149,6 @@ impl LaneDialler {
                 backoff.reset();
                 self.sessions.metrics.lanes_lost.inc();
             }
-            if fate.retired.is_cancelled() {
-                return "replaced".to_owned();
-            }
             if let Some(reason) = carrier.close_reason() {
                 return reason;
             }
@@ -154,7 +158,9 @@ impl LaneDialler {
                 return error;
             }
             let delay = backoff.next_delay(&mut rand::rng());
-            sleep(delay).await;
+            if fate.retired.run_until_cancelled(sleep(delay)).await.is_none() {
+                return "replaced".to_owned();
+            }
         }
     }
 
@@ -177,7 +183,8 @@ impl LaneDialler {
             .max_encoding_message_size(BATCH_BYTES_READ_MAX);
         let (out, stream) = mpsc::channel(BATCHES_AHEAD);
         let _ = out.send(greeting(self.hello(index))).await;
-        let early = if fate.is_known { self.sessions.lane_up(index) } else { None };
+        let is_early = fate.is_known && !fate.retired.is_cancelled();
+        let early = if is_early { self.sessions.lane_up(index) } else { None };
 
         let begin = async {
             let mut inward = client.lane(ReceiverStream::new(stream)).await?.into_inner();
@@ -192,7 +199,9 @@ impl LaneDialler {
         self.sessions.handle_peer_run(&hello.run);
         fate.proven.store(true, Ordering::Release);
         *carried = true;
-        let Some(held) = early.or_else(|| self.sessions.lane_up(index)) else { return Ok(()) };
+        let take =
+            || (!fate.retired.is_cancelled()).then(|| self.sessions.lane_up(index)).flatten();
+        let Some(held) = early.or_else(take) else { return Ok(()) };
         tokio::select! {
             outcome = lane::read_batches(&self.sessions, index, &mut inward) => Ok(outcome?),
             () = self.write(&held, &out) => Ok(()),
@@ -233,7 +242,7 @@ async fn channel(
 ) -> Result<Channel, tonic::transport::Error> {
     Channel::from_static("http://core.antipode")
         .initial_stream_window_size(LANE_WINDOW_BYTES)
-        .initial_connection_window_size(2 * LANE_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(keep_alive)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
