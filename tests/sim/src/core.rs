@@ -33,6 +33,9 @@ const BACKEND_WINDOW_BYTES: usize = 64 * 1024;
 /// Silence of a trunk after which the gateway's word that its process is gone is believed.
 const GONE_SILENCE: Ms = 2_000;
 
+/// Makes of a run another one, for a node whose sessions were given up.
+const FORGOTTEN: u64 = 1 << 63;
+
 /// One core's machine and the process on it.
 #[derive(Debug)]
 pub struct Core {
@@ -54,6 +57,8 @@ struct Process {
     resumes: Resumes,
     /// Runs of nodes that the gateway says are gone.
     gone: Vec<(u8, u64)>,
+    /// Runs of each node's process that a newer one has replaced.
+    older_runs: BTreeMap<u8, Vec<u64>>,
 }
 
 /// A session whose backend has not answered yet.
@@ -87,6 +92,7 @@ impl Core {
             attachments: Vec::new(),
             resumes: Resumes::new(self.index),
             gone: Vec::new(),
+            older_runs: BTreeMap::new(),
         });
     }
 
@@ -112,11 +118,16 @@ impl Core {
             return ctx.abort(pipe, End::Acceptor);
         };
         let (here, lanes, config) = (self.site, self.lanes, core_config(self.config));
+        let older = process.older_runs.entry(node).or_default();
+        if older.contains(&run) {
+            return ctx.abort(pipe, End::Acceptor);
+        }
         let known = process.trunks.get(&node).is_some_and(|trunk| trunk.run == run);
         if !known {
             ctx.note(here, "trunk opens", NO_TALK, [node.into(), run]);
             let fresh = Accepted::new(here, run, lanes, config, identity(node));
             if let Some(mut older) = process.trunks.insert(node, fresh) {
+                process.older_runs.entry(node).or_default().push(older.run);
                 older.bare.end_all(Cause::ClientLost, "the node was restarted");
                 older.hang_up(ctx);
             }
@@ -146,13 +157,13 @@ impl Core {
     pub fn pump(&mut self, ctx: &mut Ctx) {
         let (here, run, config) = (self.site, self.run, self.config);
         let Some(process) = &mut self.process else { return };
-        process.end_gone(ctx);
+        process.end_gone(ctx, run);
         let mut incoming = Vec::new();
         for trunk in process.trunks.values_mut() {
             trunk.pump(ctx);
             incoming.extend(std::iter::from_fn(|| trunk.bare.next_incoming()));
         }
-        process.trunks.retain(|_, trunk| !trunk.is_over());
+        process.trunks.retain(|_, trunk| !trunk.is_over() || trunk.told_run.is_some());
         incoming.into_iter().for_each(|incoming| process.take(ctx, here, incoming));
         process.pump_opening(ctx, here, run, config);
         process.plain.retain_mut(|(port, bridge)| !bridge.pump(ctx, port));
@@ -169,7 +180,7 @@ impl Core {
 }
 
 impl Process {
-    fn end_gone(&mut self, ctx: &mut Ctx) {
+    fn end_gone(&mut self, ctx: &mut Ctx, our_run: u64) {
         let trunks = &mut self.trunks;
         self.gone.retain(|(node, run)| {
             let Some(trunk) = trunks.get_mut(node).filter(|trunk| trunk.run == *run) else {
@@ -180,6 +191,8 @@ impl Process {
             }
             trunk.bare.end_all(Cause::ClientLost, "the node's process has ended");
             trunk.hang_up(ctx);
+            // Should it come back all the same, it hears that we have forgotten its sessions.
+            trunk.told_run = Some(our_run ^ FORGOTTEN);
             false
         });
     }

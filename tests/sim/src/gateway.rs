@@ -175,8 +175,10 @@ impl Process {
         for node in &self.register.snapshot().nodes {
             let number = number(&node.place.name);
             let Some(gone) = ctx.model.gone.get(&number).copied() else { continue };
-            let trusted = matches!(node.health, Health::Alive | Health::Joining);
-            if trusted && gone.max(since) + NOTICED_MAX < ctx.ms {
+            // What a slow path still brings of it is heard as its own.
+            let late = 8 * ctx.net.latency(Site::Node(number), Site::Gateway);
+            let trusted = node.health == Health::Alive;
+            if trusted && gone.max(since) + NOTICED_MAX + late < ctx.ms {
                 let what = format!(
                     "node{number} has been gone for {} ms and is {}",
                     ctx.ms - gone,

@@ -24,6 +24,9 @@ struct Args {
     /// Failing seeds to tell of before giving up.
     #[arg(long, default_value_t = 1)]
     failures: usize,
+    /// Lines of history to tell of each.
+    #[arg(long, default_value_t = 60)]
+    lines: usize,
 }
 
 fn main() -> ExitCode {
@@ -46,7 +49,7 @@ fn main() -> ExitCode {
                     whole.fetch_add(count(outcome.whole), Ordering::Relaxed);
                     excused.fetch_add(count(outcome.excused), Ordering::Relaxed);
                     if outcome.failure.is_some() {
-                        let (plan, outcome) = shrink::shrink(&plan);
+                        let (plan, outcome) = shrink::shrink(&plan, args.lines);
                         let report = shrink::report(&plan, &outcome);
                         failed.lock().expect("no panics").push(report);
                     }

@@ -2,16 +2,16 @@
 
 use crate::model::Failure;
 use crate::plan::Plan;
-use crate::world::{Outcome, run};
+use crate::world::{Outcome, run_telling};
 
 /// Runs that shrinking may take.
 const RUNS_MAX: usize = 400;
 
 /// Leaves out faults for as long as the world still fails; returns what is left and its outcome.
 #[must_use]
-pub fn shrink(plan: &Plan) -> (Plan, Outcome) {
+pub fn shrink(plan: &Plan, lines: usize) -> (Plan, Outcome) {
     let mut best = plan.clone();
-    let mut outcome = run(&best);
+    let mut outcome = run_telling(&best, lines);
     let mut runs = 0;
     let mut step = best.faults.len().div_ceil(2);
     while step > 0 && outcome.failure.is_some() {
@@ -21,7 +21,7 @@ pub fn shrink(plan: &Plan) -> (Plan, Outcome) {
             let mut faults = best.faults.clone();
             faults.drain(at..(at + step).min(faults.len()));
             let candidate = best.with_faults(faults);
-            let tried = run(&candidate);
+            let tried = run_telling(&candidate, lines);
             runs += 1;
             if tried.failure.is_some() {
                 (best, outcome, shrunk) = (candidate, tried, true);

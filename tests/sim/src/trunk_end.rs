@@ -23,8 +23,10 @@ const SILENCE: Ms = 1_500;
 const DIAL_BESIDE: Ms = 500;
 /// How long a lane's greeting may take.
 const GREETING_PATIENCE: Ms = 5_000;
-/// Silence after which a core takes a lane for dead.
-const CORE_SILENCE: Ms = 10_000;
+/// How often each lane shows that it lives, whatever the others do: HTTP/2's pings.
+const LANE_KEEP_ALIVE: Ms = 5_000;
+/// Silence after which a lane is taken for dead.
+const LANE_SILENCE: Ms = 10_500;
 /// A run as it travels: the number of a process, in 16 bytes.
 fn run_bytes(run: u64) -> [u8; 16] {
     u128::from(run).to_be_bytes()
@@ -41,6 +43,7 @@ pub struct Dialled {
     lanes: Vec<Lane>,
     heard: Ms,
     said: Ms,
+    kept_alive: Ms,
     dialled: Ms,
 }
 
@@ -51,6 +54,7 @@ struct Lane {
     /// Dialled, and not yet greeted: with the time of the dialling.
     trying: Vec<(PipeId, Ms)>,
     again: Ms,
+    heard: Ms,
 }
 
 impl Dialled {
@@ -65,6 +69,7 @@ impl Dialled {
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             heard: 0,
             said: 0,
+            kept_alive: 0,
             dialled: 0,
         }
     }
@@ -95,6 +100,8 @@ impl Dialled {
             self.said = ctx.ms;
             ctx.send(pipe, End::Dialler, Item::Bytes(Bytes::new()));
         }
+        let lanes: Vec<_> = self.lanes.iter().filter_map(|lane| lane.pipe).collect();
+        keep_alive(ctx, &mut self.kept_alive, &lanes, End::Dialler);
         if let Some(due) = self.bare.poll_timeout() {
             let due = ctx.ms_of(due);
             ctx.wake(self.here, due.max(ctx.ms + 1));
@@ -110,6 +117,11 @@ impl Dialled {
             self.dialled = ctx.ms;
         }
         for (index, lane) in (0..).zip(&mut self.lanes) {
+            let is_dead = lane.heard + LANE_SILENCE <= ctx.ms;
+            if let Some(pipe) = lane.pipe.take_if(|_| is_dead) {
+                self.bare.lane_down(index);
+                ctx.abort(pipe, End::Dialler);
+            }
             let (now, patience) = (ctx.ms, GREETING_PATIENCE);
             lane.trying.retain(|(pipe, since)| {
                 let waits = since + patience > now;
@@ -145,6 +157,7 @@ impl Dialled {
         while let Some(pipe) = self.lanes[index].pipe {
             let Some(item) = ctx.read(pipe, End::Dialler) else { return };
             self.heard = ctx.ms;
+            self.lanes[index].heard = ctx.ms;
             let lane = u32::try_from(index).expect("a few lanes");
             if !take_batch(ctx, &self.bare, lane, item) {
                 self.bare.lane_down(lane);
@@ -168,6 +181,7 @@ impl Dialled {
             ctx.abort(older, End::Dialler);
         }
         self.heard = ctx.ms;
+        lane.heard = ctx.ms;
         self.bare.handle_peer_run(&run_bytes(run));
         self.bare.lane_up(u32::try_from(index).expect("a few lanes"));
     }
@@ -185,6 +199,9 @@ pub struct Accepted {
     /// When anything was last heard of it.
     pub heard: Ms,
     said: Ms,
+    kept_alive: Ms,
+    /// What its lanes are told instead of our process's run.
+    pub told_run: Option<u64>,
 }
 
 impl Accepted {
@@ -198,6 +215,8 @@ impl Accepted {
             lanes: (0..lanes).map(|_| (None, 0)).collect(),
             heard: 0,
             said: 0,
+            kept_alive: 0,
+            told_run: None,
         }
     }
 
@@ -207,7 +226,11 @@ impl Accepted {
         if let Some(older) = self.lanes[index].0.replace(pipe) {
             ctx.abort(older, End::Acceptor);
         }
-        ctx.send(pipe, End::Acceptor, Item::Answer(Answer::Lane { run: our_run }));
+        ctx.send(
+            pipe,
+            End::Acceptor,
+            Item::Answer(Answer::Lane { run: self.told_run.unwrap_or(our_run) }),
+        );
         self.bare.lane_up(lane);
         self.heard = ctx.ms;
         self.lanes[index].1 = ctx.ms;
@@ -232,7 +255,7 @@ impl Accepted {
                     lane.0 = None;
                 }
             }
-            let is_silent = self.heard + CORE_SILENCE <= ctx.ms;
+            let is_silent = lane.1 + LANE_SILENCE <= ctx.ms;
             if let Some(pipe) = lane.0.take_if(|_| is_silent) {
                 self.bare.lane_down(index);
                 ctx.abort(pipe, End::Acceptor);
@@ -252,6 +275,8 @@ impl Accepted {
             self.said = ctx.ms;
             ctx.send(pipe, End::Acceptor, Item::Bytes(Bytes::new()));
         }
+        let lanes: Vec<_> = self.lanes.iter().filter_map(|lane| lane.0).collect();
+        keep_alive(ctx, &mut self.kept_alive, &lanes, End::Acceptor);
         if let Some(due) = self.bare.poll_timeout() {
             let due = ctx.ms_of(due);
             ctx.wake(self.here, due.max(ctx.ms + 1));
@@ -267,6 +292,13 @@ impl Accepted {
                 ctx.abort(pipe, End::Acceptor);
             }
         }
+    }
+}
+
+fn keep_alive(ctx: &mut Ctx, last: &mut Ms, lanes: &[PipeId], end: End) {
+    if *last + LANE_KEEP_ALIVE <= ctx.ms {
+        *last = ctx.ms;
+        lanes.iter().for_each(|pipe| ctx.send(*pipe, end, Item::Bytes(Bytes::new())));
     }
 }
 

@@ -29,6 +29,9 @@ const EVENTS_MAX: u64 = 3_000_000;
 /// What a session may hold beyond its limits: a segment each way.
 const OVERSHOOT_BYTES: u64 = 2 * (16 * 1024 + 64);
 
+/// Lines of history around a failure.
+const TAIL_LINES: usize = 60;
+
 /// What came of a world.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -64,6 +67,12 @@ pub struct World {
 /// Runs one world from beginning to end.
 #[must_use]
 pub fn run(plan: &Plan) -> Outcome {
+    run_telling(plan, TAIL_LINES)
+}
+
+/// Runs one world, and keeps so many lines of its history should it fail.
+#[must_use]
+pub fn run_telling(plan: &Plan, lines: usize) -> Outcome {
     let time = virtual_time::start();
     let began = clock::now();
     let mut world = World::new(plan.clone());
@@ -77,7 +86,7 @@ pub fn run(plan: &Plan) -> Outcome {
             break;
         }
     }
-    world.finish()
+    world.finish(lines)
 }
 
 impl World {
@@ -233,7 +242,7 @@ impl World {
             && self.cores.iter().all(|core| core.sessions() == 0)
     }
 
-    fn finish(mut self) -> Outcome {
+    fn finish(mut self, lines: usize) -> Outcome {
         if self.ctx.model.failure.is_none() {
             self.ctx.model.check_finally(self.ctx.ms);
         }
@@ -242,7 +251,7 @@ impl World {
         let talks = &self.ctx.model.talks;
         let excused = talks.iter().filter(|talk| talk.excuse.is_some()).count();
         Outcome {
-            tail: failure.as_ref().map_or_else(String::new, |_| self.ctx.history.tail(talk, 60)),
+            tail: failure.as_ref().map_or_else(String::new, |_| self.ctx.history.tail(talk, lines)),
             failure,
             hash: self.ctx.history.hash(),
             events: self.ctx.queue.count(),

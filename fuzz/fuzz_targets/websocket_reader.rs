@@ -1,0 +1,4 @@
+//! Feeds `antipode_fuzz::frames::websocket_reader`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| antipode_fuzz::frames::websocket_reader(data));
