@@ -292,7 +292,8 @@ impl Services {
             rpc::serve(service, incoming(listener, grpc_tls), shutdown);
         }
         if let Some(listener) = bound.http {
-            http::serve(self.guide, trust, incoming(listener, http_tls), shutdown);
+            let incoming = incoming(listener, http_tls);
+            http::serve(self.guide, trust, incoming, metrics.clone(), shutdown);
         }
         Ok(())
     }

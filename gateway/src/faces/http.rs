@@ -27,6 +27,7 @@ use tracing::debug;
 use super::{Answer, Guide};
 use crate::config::Trust;
 use crate::locate::{Clues, Country};
+use crate::metrics::Metrics;
 use crate::position::Position;
 use crate::socket::{Incoming, Socket};
 use crate::steer::Node;
@@ -106,20 +107,26 @@ impl<'a> NodeBody<'a> {
 }
 
 /// Serves HTTP/1.1 on what comes in, until the drain begins.
-pub fn serve(guide: Guide, trust: Arc<Trust>, mut incoming: Incoming, shutdown: &Shutdown) {
+pub fn serve(
+    guide: Guide,
+    trust: Arc<Trust>,
+    mut incoming: Incoming,
+    metrics: Metrics,
+    shutdown: &Shutdown,
+) {
     let router = router(guide, trust);
     let inner = shutdown.clone();
     shutdown.spawn(async move {
         while let Some(accepted) = incoming.next().await {
             if let Ok(socket) = accepted {
-                let (router, drain) = (router.clone(), inner.clone());
-                inner.spawn(converse(socket, router, drain));
+                let (router, metrics) = (router.clone(), metrics.clone());
+                inner.spawn(converse(socket, router, metrics, inner.clone()));
             }
         }
     });
 }
 
-async fn converse(socket: Socket, router: Router, shutdown: Shutdown) {
+async fn converse(socket: Socket, router: Router, metrics: Metrics, shutdown: Shutdown) {
     let router = router.layer(Extension(ConnectInfo(socket.address())));
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -135,6 +142,11 @@ async fn converse(socket: Socket, router: Router, shutdown: Shutdown) {
         }
     };
     if let Err(error) = ended {
+        if error.is_timeout() {
+            metrics.socket_refused("head_timeout");
+        } else if error.is_parse_too_large() {
+            metrics.socket_refused("head_too_large");
+        }
         debug!(%error, "HTTP client lost");
     }
 }
