@@ -12,7 +12,7 @@ use antipode_trunk::solo::{Solo, solo_within};
 use antipode_trunk::{SessionConfig, SessionPort};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::sleep_until;
 
 use super::Refusal;
@@ -34,8 +34,6 @@ pub(super) struct Held {
     seat: Mutex<Seat>,
     /// Shows the seat to those who wait for it to change.
     view: watch::Sender<View>,
-    /// An attachment that is not the newest any more may have been woken in the newest one's stead.
-    woken: Notify,
     metrics: ResumeMetrics,
 }
 
@@ -127,7 +125,7 @@ impl Held {
     ) -> Arc<Self> {
         let (view, _) = watch::channel(view);
         let seat = Mutex::new(seat);
-        Arc::new(Self { id, token, port, solo, seat, view, woken: Notify::new(), metrics })
+        Arc::new(Self { id, token, port, solo, seat, view, metrics })
     }
 
     pub(super) fn id(&self) -> SessionId {
@@ -181,10 +179,9 @@ impl Held {
 
     /// Waits until [`Held::next_frame`] may have something for the newest attachment. Cancel-safe.
     pub(super) async fn ready(&self) {
-        tokio::select! {
-            () = self.solo.ready() => {}
-            () = self.woken.notified() => {}
-        }
+        // To attach gives the session something to say, which wakes an older attachment that waits
+        // here and so makes room for the newer one.
+        self.solo.ready().await;
     }
 
     /// Gives the seat to a new attachment, whoever has it now.
@@ -227,8 +224,6 @@ impl Held {
                 self.view.send_replace(View { holder: None, epoch: seat.epoch(), vacant });
             }
         }
-        drop(seat);
-        self.woken.notify_one();
     }
 
     /// Resolves with the newest attachment's epoch once `by` is not the newest any more.

@@ -13,6 +13,7 @@ mod begins;
 mod client;
 mod ends;
 mod handover;
+mod older;
 mod refusals;
 mod resumes;
 

@@ -6,7 +6,8 @@ use antipode_proto::trunk::v1::{Attach, Reset};
 
 #[tokio::test]
 async fn the_client_closes() {
-    let (core, client, mut wire, mut backend) = begun("").await;
+    let (core, client, mut wire, mut backend) = begun("[resume]\nsessions_max = 1\n").await;
+    assert!(core.bridge.resume.take_place().is_none(), "it has the only place");
     client.send(b"last").await;
     client.end(4001, "done");
     assert_eq!(backend.next().await.1, b"last");
@@ -20,6 +21,7 @@ async fn the_client_closes() {
     assert_eq!(wire.closed().await, (Cause::BackendClosed, Some(1000)));
     drop(backend);
     assert_over(&core, Cause::ClientClosed).await;
+    assert!(core.bridge.resume.take_place().is_some(), "and gives it back");
 }
 
 #[tokio::test]
@@ -138,10 +140,13 @@ async fn every_end_of_an_attachment_leaves_the_session() {
         Cause::Internal,
     ] {
         for by_reset in [false, true] {
-            let (core, client, wire, mut backend) = begun("").await;
+            let (core, client, mut wire, mut backend) = begun("").await;
             client.send(b"u1").await;
             assert_eq!(backend.next().await.1, b"u1");
             wire.end_with(cause, by_reset);
+            if !by_reset {
+                assert_eq!(wire.closed().await, (cause, None), "the other direction ends, too");
+            }
             client.detach();
             until("the core notices", || core.metrics.resume.detached.get() == 1).await;
             assert!(backend.sees_nothing().await);
