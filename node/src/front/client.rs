@@ -82,7 +82,10 @@ pub(super) async fn serve(front: Arc<Front>, transport: Transport, arrived: Arri
         (Ok(()), None) => {
             transport.shutdown().await.ok();
         }
-        (Err(error), _) => part(transport, &error, &parts.read_buf).await,
+        (Err(error), _) => {
+            count(&front, &error, &parts.read_buf);
+            part(transport, &error, &parts.read_buf).await;
+        }
     }
 }
 
@@ -96,6 +99,17 @@ fn builder(front: &Front) -> http1::Builder {
         .max_header_size(front.limits.head_bytes_max)
         .max_headers(front.limits.headers_max);
     builder
+}
+
+/// Counts a request that hyper refused. A client that has said nothing is no request.
+fn count(front: &Front, error: &hyper::Error, unread: &Bytes) {
+    if error.is_timeout() && !unread.is_empty() {
+        front.metrics.refused("head_timeout");
+    } else if error.is_parse_too_large() {
+        front.metrics.refused("head_too_large");
+    } else if error.is_parse() {
+        front.metrics.refused("bad_request");
+    }
 }
 
 /// The last word to a client whose HTTP went wrong: hyper leaves these cases without one.

@@ -165,6 +165,7 @@ async fn a_body_beyond_the_limit_is_refused() {
     let mut bench = Bench::with("session = { http_body_bytes_max = 8 }").await;
     let answer = bench.tell("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    bench.counted("requests_refused_total{reason=\"body_bytes_max\"} 1").await;
 
     let mut client = bench.client().await;
     let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -183,6 +184,7 @@ async fn a_client_that_announces_a_body_and_sends_none_is_dropped() {
     let _asked = bench.asked().await;
     let answer = client.head().await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    bench.closed("http", "client_idle").await;
 }
 
 async fn lost(port: &SessionPort) {

@@ -18,6 +18,7 @@ async fn a_full_node_says_so_and_takes_the_next_when_it_has_room() {
     let (mut client, core) = bench.open().await;
     let answer = bench.ask(UPGRADE).await;
     refused(&answer, "503", "full");
+    bench.counted("requests_refused_total{reason=\"full\"} 1").await;
     client.say(|w, out| w.close(out, None).unwrap()).await;
     core.send(end(Cause::BackendClosed, None, "")).unwrap();
     while client.event().await.is_some() {}
@@ -35,6 +36,7 @@ async fn one_address_can_t_have_every_session() {
     let mut bench = Bench::with("session = { sessions_per_ip_max = 1 }").await;
     let _first = bench.open().await;
     refused(&bench.ask(UPGRADE).await, "429", "sessions_per_ip");
+    bench.counted("requests_refused_total{reason=\"sessions_per_ip\"} 1").await;
 }
 
 #[tokio::test]
@@ -43,7 +45,19 @@ async fn sockets_are_limited() {
     let first = bench.client().await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(bench.tell("GET / HTTP/1.1\r\n").await, "");
+    bench.counted("clients_refused_total{limit=\"clients_max\"} 1").await;
     drop(first);
+}
+
+#[tokio::test]
+async fn heads_are_limited() {
+    let bench = Bench::with("front = { head_bytes_max = 8192, headers_max = 10 }").await;
+    let long = format!("x: {}\r\n", "a".repeat(9000));
+    for headers in [long, "x: 1\r\n".repeat(11)] {
+        let answer = bench.tell(format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+    bench.counted("requests_refused_total{reason=\"head_too_large\"} 2").await;
 }
 
 #[tokio::test]

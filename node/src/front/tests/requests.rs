@@ -63,6 +63,7 @@ async fn a_head_that_never_ends_is_told_so() {
     let answer = bench.tell("GET / HTTP/1.1\r\nHost: a").await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert_eq!(bench.tell("").await, "", "a client that says nothing is left");
+    bench.counted("requests_refused_total{reason=\"head_timeout\"} 1").await;
 }
 
 #[tokio::test]

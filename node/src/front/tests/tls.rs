@@ -51,7 +51,9 @@ async fn a_handshake_that_goes_nowhere_ends() {
     let mut second = TcpStream::connect(bench.address).await.unwrap();
     let mut byte = [0];
     assert_eq!(within(second.read(&mut byte)).await.unwrap_or(0), 0, "one at a time");
+    bench.counted("clients_refused_total{limit=\"handshakes_max\"} 1").await;
     assert_eq!(within(stuck.read(&mut byte)).await.unwrap_or(0), 0, "and not for ever");
+    bench.counted("handshakes_total{outcome=\"timed_out\"} 1").await;
     let answer = bench.tell("GET / HTTP/1.1\r\n\r\n").await;
     assert!(!answer.is_empty(), "clear text gets a TLS alert, not silence");
 }

@@ -251,6 +251,8 @@ async fn a_silent_client_is_pinged_and_then_left() {
         }
     }
     assert_eq!(next(&core).await, end(Cause::ClientIdle, None, ""));
+    core.send(end(Cause::ClientIdle, None, "")).unwrap();
+    bench.closed("websocket", "client_idle").await;
 }
 
 #[tokio::test]
