@@ -13,7 +13,9 @@ use antipode_tests::client::{Client, Socket};
 use antipode_tests::faults::crowd::Habit;
 use antipode_tests::faults::stage::{Setting, Stage};
 use antipode_tests::faults::{unix_ms, until};
+use antipode_tests::foreign::{NEED_NPM, has_npm};
 use antipode_tests::process::Process;
+use antipode_tests::require::require;
 use antipode_tests::stories;
 use antipode_tests::world::{Plan, World};
 use anyhow::{Context, ensure};
@@ -47,6 +49,25 @@ async fn sessions_go_on_through_one_upgrade_after_another() -> anyhow::Result<()
     outcome.untouched()?;
     let flow = outcome.plain_verdict.flow_seconds(1000).unwrap_or(f64::INFINITY);
     ensure!(flow < FLOW_SECONDS_MAX, "{flow} s until all flowed again");
+    Ok(())
+}
+
+/// Its WebSocket moves with its session.
+#[tokio::test(flavor = "multi_thread")]
+async fn resumable_clients_have_nothing_to_resume() -> anyhow::Result<()> {
+    if !require(NEED_NPM, has_npm()) {
+        return Ok(());
+    }
+    let habit = Habit { every: Duration::from_millis(20), bytes: 20_000 };
+    let setting = Setting { plain: 0, resumable: 20, habit, ..Setting::default() };
+    let mut stage = Stage::set(setting).await?;
+    for _ in 0..2 {
+        upgrade(&mut stage.world).await?;
+        stage.flows_since(unix_ms(), LIMIT).await?;
+    }
+    let outcome = stage.strike(unix_ms()).await?;
+    outcome.untouched()?;
+    ensure!(outcome.resumable_verdict.resumed == 0, "{:?}", outcome.resumable_verdict);
     Ok(())
 }
 
