@@ -60,3 +60,20 @@ autobahn CASES="ci":
 bench-path *ARGS:
     cargo build --release --locked -p antipode-node -p antipode-core -p antipode-gateway
     cargo run --release --locked -p antipode-tests --bin bench-path -- {{ ARGS }}
+
+# What each fault costs: the table of docs/faults.md, in ten minutes. `just faults --only killed`, `--cut-max 20`, `--json`.
+faults *ARGS:
+    cargo build --release --locked -p antipode-node -p antipode-core -p antipode-gateway -p antipode-demo
+    cargo run --release --locked -p antipode-tests --bin faults -- {{ ARGS }}
+
+# The whole system as machines in virtual time: one seed, one world. `just sim 50000`, `just sim 1 4711 --lines 300`.
+sim SEEDS="20000" FROM="0" *ARGS="":
+    cargo run --locked -p antipode-sim -- --seeds {{ SEEDS }} --from {{ FROM }} {{ ARGS }}
+
+# Which changed lines of the code the simulation notices: docs/simulation.md. Half an hour.
+sim-mutants *ARGS:
+    tests/sim/mutants/run {{ ARGS }}
+
+# Lets libFuzzer look for new inputs of one target, or of each in turn. Needs nightly and cargo-fuzz.
+fuzz TARGET="all" SECONDS="60":
+    fuzz/all {{ TARGET }} {{ SECONDS }}
