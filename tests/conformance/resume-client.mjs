@@ -1,18 +1,19 @@
 // Drives an echo server (ws-server.mjs) with the JavaScript client on npm `ws`.
 //
-//   node resume-client.mjs URL...
+//   node resume-client.mjs URL [URL... GATEWAY]
 //
-// With one URL it is the server's own, and the client has to do as a plain WebSocket. With more they are relays:
-// sessions are then broken under way, and go on. NODE_EXTRA_CA_CERTS names the relays' authority. Prints one
-// line a step and exits 0, or says what differed and exits 1.
+// With one URL it is the server's own, and the client has to do as a plain WebSocket. With more they are relays
+// and their gateway: sessions are then broken under way, and go on. NODE_EXTRA_CA_CERTS names the relays'
+// authority. Prints one line a step and exits 0, or says what differed and exits 1.
 
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import WebSocket from "ws";
 import { AntipodeWebSocket } from "../../node/client-js/src/index.js";
 
-const candidates = process.argv.slice(2);
-const isRelayed = candidates.length > 1;
+const isRelayed = process.argv.length > 3;
+const candidates = process.argv.slice(2, isRelayed ? -1 : undefined);
+const gateway = process.argv.at(-1);
 setTimeout(() => fail(new Error("took longer than two minutes")), 120_000).unref();
 
 /** Real sockets, to be broken. */
@@ -117,6 +118,19 @@ const steps = {
 };
 
 const relayedSteps = {
+  async "the gateway says where to go, and where to go on"() {
+    const target = "wss://127.0.0.1:9/chat?room=1"; // Nobody is there.
+    const options = { gateway, WebSocket: Breakable };
+    const socket = new AntipodeWebSocket(target, [], options);
+    await once(socket, "open");
+    const relays = candidates.map((candidate) => `${candidate}/chat?room=1`);
+    assert.ok(relays.includes(socket.relay), socket.relay);
+    const resumed = once(socket, "resumed");
+    made.at(-1).terminate();
+    const { detail } = await resumed;
+    assert.ok(relays.includes(detail.relay), detail.relay);
+    await close(socket, 1000);
+  },
   async "broken again and again, numbers still come back once and in order"() {
     const socket = await open("/");
     const told = { detached: 0, resumed: 0 };

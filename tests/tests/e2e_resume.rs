@@ -9,6 +9,7 @@ use std::time::Duration;
 use antipode_tests::foreign::{NEED_NPM, has_npm, node, node_server, run};
 use antipode_tests::process::Process;
 use antipode_tests::require::require;
+use antipode_tests::settings;
 use antipode_tests::world::{Plan, World};
 use anyhow::Context;
 
@@ -34,6 +35,7 @@ fn it_passes_in_node() -> anyhow::Result<()> {
     run(direct)?;
     let mut relayed = node("resume-client.mjs");
     relayed.args([world.client(0).ws_url(), world.client(1).ws_url()]);
+    relayed.arg(format!("http://{}", settings::steering(world.sites.gateway)));
     relayed.env("NODE_EXTRA_CA_CERTS", &world.certificates.authority_file);
     run(relayed)?;
     Ok(())

@@ -10,6 +10,8 @@ export class Attachment {
   #socket;
   #on;
   #timer;
+  /** What happened meanwhile, while it is on hold. */
+  #held;
 
   /** `on` is `{ open(), message(data), frame(frame), malformed(error), closed({ code, reason,
    * wasClean }) }`. Nothing comes after `closed`, `malformed` or {@link Attachment#close}. */
@@ -21,9 +23,10 @@ export class Attachment {
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
     socket.onopen = () => this.#on?.open();
-    socket.onmessage = ({ data }) => this.#receive(data);
+    socket.onmessage = ({ data }) => this.#inTurn(() => this.#receive(data));
     socket.onerror = () => {}; // `closed` follows.
-    socket.onclose = ({ code, reason, wasClean }) => this.#end({ code, reason, wasClean });
+    socket.onclose = ({ code, reason, wasClean }) =>
+      this.#inTurn(() => this.#end({ code, reason, wasClean }));
   }
 
   /** Gives it to a new owner. */
@@ -51,6 +54,18 @@ export class Attachment {
     this.#socket.send(data);
   }
 
+  /** What comes in this task is told in the next one: a browser has a task for each event, npm's
+   * `ws` one for all that came in one packet. */
+  hold() {
+    this.#held = [];
+    const release = () => {
+      const held = this.#held;
+      this.#held = undefined;
+      for (const call of held) call();
+    };
+    this.#environment.setTimeout(release, 0);
+  }
+
   /** Calls back if nothing has come within `ms`. */
   expect(ms, call) {
     this.#timer = this.#environment.setTimeout(call, ms);
@@ -67,6 +82,11 @@ export class Attachment {
     this.#environment.clearTimeout(this.#timer);
     this.#on = undefined;
     this.#socket.close();
+  }
+
+  #inTurn(call) {
+    if (this.#held === undefined) call();
+    else this.#held.push(call);
   }
 
   #receive(data) {

@@ -150,6 +150,7 @@ export class Connection {
 
   #beginPlain(attachment) {
     this.#race = undefined;
+    attachment.hold();
     this.#plain = attachment;
     attachment.on = {
       message: (data) => this.#on.message({ data }),
@@ -177,6 +178,7 @@ export class Connection {
       over: (how) => this.#end(how),
       finished: () => this.#roaming.stop(),
     });
+    attachment.hold();
     this.#roaming.start(this.#conversation, attachment);
     this.#conversation.linkUp();
     this.#conversation.handle({ kind: "ack", ack: 0, credit: welcome.credit });

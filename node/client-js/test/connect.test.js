@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { encode } from "../src/codec.js";
 import { makeLab, texts, types } from "./lab/index.js";
 
 const hostsOf = (upgrades) => upgrades.map(({ url }) => new URL(url).host);
@@ -66,6 +67,34 @@ test("without a word from anybody it ends all the same", async () => {
   lab.network.ways.clear();
   await lab.clock.advance(1000);
   assert.equal(lab.clock.timers, 0);
+});
+
+test("an application that waits for `open` misses nothing that came with it", async () => {
+  for (const isEnabled of [true, false]) {
+    const lab = makeLab({ hosts: ["a"] });
+    const upgrade = (socket) => {
+      // All in one turn, as npm's ws tells what came in one packet.
+      socket.accept(isEnabled ? "antipode.resume.v1" : "chat");
+      const welcome = { credit: 262_144, window_ms: 1000, ping_ms: 1000, core: "c" };
+      const token = Uint8Array.of(1);
+      if (isEnabled) socket.send(encode({ kind: "welcome", ...welcome, token, protocol: "chat" }));
+      const numbers = { seq: 1, ack: 0, credit: 262_144 };
+      const payload = new TextEncoder().encode("early");
+      if (isEnabled) socket.send(encode({ kind: "chunk", ...numbers, frame: 0x81, payload }));
+      else socket.send("early");
+      socket.close(4000);
+    };
+    lab.network.relays.set("a.example", { upgrade });
+    const { socket } = lab.connect({ protocols: ["chat"] });
+    const heard = new Promise((resolve) => {
+      socket.onopen = async () => {
+        await null;
+        socket.onmessage = ({ data }) => resolve(data);
+      };
+    });
+    await lab.clock.advance(100);
+    assert.equal(await Promise.race([heard, "nothing"]), "early");
+  }
 });
 
 test("the subprotocol is the backend's choice among the offered ones", async () => {

@@ -6,6 +6,7 @@ import { test } from "node:test";
 
 import { decode, encode } from "../src/codec.js";
 import { Session } from "../src/session.js";
+import { randomFrom } from "./lab/place.js";
 
 const vectors = (name) =>
   JSON.parse(readFileSync(new URL(`../../../proto/tests/vectors/${name}`, import.meta.url)));
@@ -19,6 +20,27 @@ test("every message is what it was", () => {
   }
   for (const { name, error, ...row } of bad) {
     assert.throws(() => decode(messageOf(row)), { name: "DecodeError", label: error }, name);
+  }
+});
+
+test("what decodes has one encoding, and what does not is a DecodeError", () => {
+  const random = randomFrom(7);
+  const { good } = vectors("resume_codec.json");
+  const messages = good.map(messageOf);
+  for (let n = 0; n < 20_000; n += 1) {
+    const bytes = Uint8Array.from(messages[Math.floor(random() * messages.length)]);
+    for (let times = 0; times < 1 + random() * 3; times += 1) {
+      bytes[Math.floor(random() ** 3 * bytes.length)] = random() * 256;
+    }
+    const message = bytes.subarray(0, bytes.length - Math.floor(random() ** 4 * bytes.length));
+    let frame;
+    try {
+      frame = decode(message);
+    } catch (error) {
+      assert.equal(error.name, "DecodeError", error.stack);
+      continue;
+    }
+    assert.deepEqual(toHex(encode(frame)), toHex(message));
   }
 });
 
