@@ -301,6 +301,8 @@ mod tests {
         metrics.backend_sessions.get_or_create(&backend).inc();
         metrics.response_head.0.observe(0.1);
         metrics.peers.set(3);
+        metrics.sessions_taken_over.inc_by(2);
+        metrics.handovers_failed.inc();
         metrics.resume.sessions.set(5);
         metrics.resume.detached.set(2);
         metrics.resume.resumed("attached");
@@ -330,6 +332,8 @@ mod tests {
             "antipode_core_backend_protocol_errors_total{reason=\"masked\"} 1",
             "antipode_core_response_head_seconds_count 1",
             "antipode_core_peers 3",
+            "antipode_core_sessions_taken_over_total 2",
+            "antipode_core_handovers_failed_total 1",
             "antipode_core_resumable_sessions 5",
             "antipode_core_detached_sessions 2",
             "antipode_core_resumes_total{outcome=\"attached\"} 1",

@@ -25,6 +25,7 @@ use crate::resume::token::{KEY_BYTES, TokenKey};
 mod backends;
 mod ends;
 mod http;
+mod limits;
 mod once;
 mod websocket;
 

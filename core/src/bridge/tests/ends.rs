@@ -5,7 +5,7 @@ use super::*;
 const CLOSE: u8 = 0x88;
 
 /// A session past its upgrade.
-async fn relayed(extra: &str) -> (Core, NodeEnd, TcpStream) {
+pub(super) async fn relayed(extra: &str) -> (Core, NodeEnd, TcpStream) {
     let (listener, url) = listen().await;
     let core = Core::new(&[&url], extra);
     let node = core.open(upgrade(&[])).await;
@@ -161,7 +161,7 @@ async fn a_drain_ends_what_does_not_end_itself() {
 }
 
 /// The session's task is over and has counted its cause.
-async fn assert_closed(core: &Core, cause: &str) {
+pub(super) async fn assert_closed(core: &Core, cause: &str) {
     let counted = async {
         while core.metrics.sessions.get() != 0 || core.bridge.sessions_len() != 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
