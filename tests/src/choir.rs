@@ -2,8 +2,8 @@
 //!
 //! | WebSocket | what it does |
 //! |---|---|
-//! | `/drizzle?count=N` | sends `N` messages of one byte, 0 to 250 in turn, then reads until the close |
-//! | `/count` | counts messages of one byte that come in that order; a text is answered with the count |
+//! | `/drizzle?count=N` | sends `N` messages of one byte, 0 to 250 in turn, then only reads |
+//! | `/count` | counts messages of one byte in that order; answers a text with the count |
 //! | `/singer` | gets everything that any conductor sends |
 //! | `/conductor` | sends each message to every singer, and answers with how many they were |
 //! | any other | echoes |

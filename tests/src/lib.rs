@@ -11,7 +11,8 @@
 //! | [`certificate`] | an authority for the test's TLS |
 //! | [`backend`], [`sockets`], [`body`] | an ordinary backend, and bodies too large to hold |
 //! | [`choir`] | a backend for floods and for fan-out |
-//! | [`client`], [`raw`], [`raw_resume`] | WebSocket, HTTP or raw bytes to a server; frames by hand |
+//! | [`client`] | WebSocket, HTTP or raw bytes to a server |
+//! | [`raw`], [`raw_resume`] | frames by hand |
 //! | [`metrics`] | what programs say of themselves |
 //! | [`stories`] | what clients do, told once for direct and relayed |
 //! | [`faults`] | what breaks, who notices, and the judge of histories |

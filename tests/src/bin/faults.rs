@@ -42,12 +42,28 @@ struct Args {
     json: bool,
 }
 
+/// A node that loses its power says nothing more, and nobody else has its clients' sockets.
+const NO_WORD: &str = "node without power";
+
 /// What a fault cost one kind of clients.
 #[derive(Clone, Debug)]
 struct Row {
     fault: String,
     clients: &'static str,
     verdict: Verdict,
+}
+
+impl Row {
+    /// Whether nobody is left who could tell these clients that their session is over: without the
+    /// resume subprotocol only their own timeouts can.
+    fn cannot_be_told(&self) -> bool {
+        self.fault == NO_WORD && self.clients == "plain"
+    }
+
+    /// Nothing lost, twice or out of order, and nobody left without a word.
+    fn is_as_promised(&self) -> bool {
+        self.verdict.is_exact() && (self.verdict.hanging == 0 || self.cannot_be_told())
+    }
 }
 
 #[tokio::main]
@@ -71,7 +87,7 @@ async fn main() -> anyhow::Result<()> {
     table.play("5 % loss for 10 s", scenes::loss(one.clone(), 20, 2 * five)).await;
     table.play("nodes' addresses change", scenes::rebind(one.clone())).await;
     table.play("node killed", scenes::node_dies(two.clone(), Death::Killed)).await;
-    table.play("node without power", scenes::node_dies(two.clone(), Death::PowerOff)).await;
+    table.play(NO_WORD, scenes::node_dies(two.clone(), Death::PowerOff)).await;
     table.play("node cut from the core", scenes::partition(two)).await;
     table.play("rolling restart of nodes", scenes::rolling_restart(leaving)).await;
     table.play("clients change networks", scenes::roam(Setting { plain: 0, ..one.clone() })).await;
@@ -101,7 +117,11 @@ impl Table {
                 let kinds =
                     [("plain", outcome.plain_verdict), ("resumable", outcome.resumable_verdict)];
                 for (clients, verdict) in kinds.into_iter().filter(|(_, one)| one.sessions > 0) {
-                    self.rows.push(Row { fault: fault.to_owned(), clients, verdict });
+                    let row = Row { fault: fault.to_owned(), clients, verdict };
+                    if !row.is_as_promised() {
+                        self.failed.push(format!("{fault} ({clients})"));
+                    }
+                    self.rows.push(row);
                 }
             }
             Err(error) => {
@@ -130,7 +150,9 @@ impl Table {
         ];
         let mut lines = vec![format!("| {} |", head.join(" | "))];
         lines.push(format!("|{}", "---|".repeat(head.len())));
-        for Row { fault, clients, verdict } in &self.rows {
+        for row in &self.rows {
+            let Row { fault, clients, verdict } = row;
+            let mark = if row.cannot_be_told() { " \\*" } else { "" };
             let seconds = |permille| {
                 verdict.flow_seconds(permille).map_or_else(|| "-".to_owned(), |s| format!("{s:.2}"))
             };
@@ -143,7 +165,7 @@ impl Table {
                 verdict.duplicated.to_string(),
                 verdict.reordered.to_string(),
                 verdict.told.to_string(),
-                verdict.hanging.to_string(),
+                format!("{}{mark}", verdict.hanging),
                 verdict.resumed.to_string(),
                 verdict.backend_closes.to_string(),
                 seconds(500),
@@ -152,11 +174,16 @@ impl Table {
             ];
             lines.push(format!("| {} |", cells.join(" | ")));
         }
+        if self.rows.iter().any(Row::cannot_be_told) {
+            lines.push(String::new());
+            lines.push("\\* Nobody is left who could tell them: their own timeouts do.".to_owned());
+        }
         lines.join("\n")
     }
 
     fn json(&self) -> anyhow::Result<String> {
-        let row = |Row { fault, clients, verdict }: &Row| -> Value {
+        let row = |row: &Row| -> Value {
+            let Row { fault, clients, verdict } = row;
             json!({
                 "fault": fault,
                 "clients": clients,
@@ -167,6 +194,7 @@ impl Table {
                 "reordered": verdict.reordered,
                 "told": verdict.told,
                 "hanging": verdict.hanging,
+                "cannot_be_told": row.cannot_be_told(),
                 "resumed": verdict.resumed,
                 "backend_closes": verdict.backend_closes,
                 "flow_seconds": {

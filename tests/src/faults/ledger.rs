@@ -1,8 +1,8 @@
 //! A backend that numbers what it sends and writes down what it gets.
 //!
-//! A session is `/ledger?session=S&every_ms=E&bytes=B`. Both ends send texts: `n 1 …`, `n 2 …`, each
-//! padded to `B` bytes, the backend one every `E` ms. The client's `bye N` says that it has sent `N`;
-//! the backend then stops and says `bye M`.
+//! A session is `/ledger?session=S&every_ms=E&bytes=B`. Both ends send texts: `n 1 …`, `n 2 …`,
+//! each padded to `B` bytes, the backend one every `E` ms. The client's `bye N` says that it has
+//! sent `N`; the backend then stops and says `bye M`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
