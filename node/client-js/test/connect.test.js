@@ -181,6 +181,18 @@ test("closed before it was open", async () => {
   }
 });
 
+test("closed before its welcome", async () => {
+  const lab = makeLab({ hosts: ["a"] });
+  const upgrade = (socket) => socket.accept("antipode.resume.v1");
+  lab.network.relays.set("a.example", { upgrade });
+  const { socket, seen } = lab.connect();
+  await lab.clock.advance(50);
+  socket.close();
+  await lab.clock.advance(50);
+  assert.deepEqual(types(seen), ["error", "close"]);
+  assert.equal(lab.clock.timers, 0);
+});
+
 test("a signal closes", async () => {
   const lab = makeLab();
   const controller = new AbortController();

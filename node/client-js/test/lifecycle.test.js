@@ -144,6 +144,23 @@ test("a page that is put aside lets go, and goes on when it is shown again", asy
   assert.deepEqual(session.messages, ["from behind"]);
 });
 
+test("an invitation does not wake a page that was put aside", async () => {
+  let answer;
+  const fetch = () => new Promise((resolve) => (answer = resolve));
+  const lab = makeLab({ place: { fetch } });
+  const { seen } = lab.connect({ gateway: "https://g.example" });
+  await lab.clock.advance(3000);
+  const token = new Uint8Array(0);
+  lab.core.sessions.at(-1).tell({ kind: "go_away", after_ms: 0, grace_ms: 9000, url: "", token });
+  await lab.clock.advance(100);
+  lab.environment.events.dispatchEvent(pageEvent("pagehide", true));
+  const dialled = lab.network.sockets.length;
+  answer({ ok: false });
+  await lab.clock.advance(9000);
+  assert.deepEqual(types(seen), ["open", "detached"]);
+  assert.equal(lab.network.sockets.length, dialled);
+});
+
 test("a page that goes says goodbye, as a browser's own socket does", async () => {
   const lab = makeLab();
   const { socket, seen, session } = await lab.open();
