@@ -134,3 +134,6 @@ impl Sessions {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;
