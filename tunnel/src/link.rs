@@ -189,6 +189,7 @@ impl Link {
                 self.heard_from(from, now);
                 self.sent = Some(now);
                 if kind == KIND_RESPONSE {
+                    self.pace.completed(now);
                     out.metrics.handshake(HandshakeOutcome::Completed);
                     self.flush(from, now, out);
                 } else {
@@ -314,7 +315,6 @@ impl Link {
     /// were told of, the system chooses, since our own addresses may come and go.
     fn heard_from(&mut self, from: Endpoint, now: Instant) {
         self.heard = Some(now);
-        self.pace.heard();
         let local = from.local.filter(|_| self.config.endpoint.is_none());
         self.endpoint = Some(Endpoint { remote: from.remote, local });
     }

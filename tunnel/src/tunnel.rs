@@ -236,7 +236,8 @@ impl Tunnel {
 
     /// Begins a handshake with a peer now, or repeats the initiation of one under way: for a caller
     /// that has noticed, sooner than WireGuard's own timers (5 s between two, paper, section 6.1),
-    /// that nothing comes back. A call within 200 ms of the last one, or half a round trip, does nothing.
+    /// that nothing comes back. A call too soon after the last one does nothing, see
+    /// [`Device::handshake`].
     pub fn handshake(&self, peer: &PublicKey) {
         let mut replies = Vec::new();
         self.shared.device.handshake(peer, now(), &mut replies);

@@ -193,6 +193,7 @@ impl Dialler {
         standing.pulse = Pulse::new(now);
         (standing.told, standing.was_up) = (false, true);
         *self.view.lock() = View { carrier: Some(carrier.clone()), heard: now, is_silent: false };
+        standing.carried.iter().for_each(Carried::yield_lanes);
         let newer = Carried::start(carrier, standing.core, &self.lanes);
         match standing.carried.replace(newer) {
             Some(silent) => {

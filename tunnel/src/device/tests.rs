@@ -102,6 +102,7 @@ fn a_removed_peer_stops_at_once_and_the_others_keep_their_keys() {
     assert_eq!(core.payloads(), [b"still here".to_vec()]);
     assert_eq!(core.metrics.dropped_count(DropReason::UnknownIndex), 1);
     assert_eq!(core.try_seal(&node, b"back"), Err(DropReason::NoPeer));
+    node.now += Duration::from_secs(1);
     node.device.handshake(&core.key, node.now, &mut node.replies);
     node.step(&mut core);
     assert_eq!(core.metrics.handshake_count(HandshakeOutcome::UnknownPeer), 1);

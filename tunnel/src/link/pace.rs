@@ -14,7 +14,12 @@ const GAP_PATIENT: Duration = Duration::from_secs(1);
 /// Unanswered initiations after which [`GAP_PATIENT`] holds.
 const QUICK_MAX: u32 = 60;
 
-/// When the last initiation went, and how many since the peer was heard.
+/// After a handshake there is none for so long: the peer has our keys. boringtun keeps eight pairs of
+/// keys by the number of their initiation, modulo eight: handshakes in quick succession would throw
+/// away keys of which packets are still on their way.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// When the last initiation went, when the last one was answered, and how many went since.
 ///
 /// boringtun accepts an answer to its last two initiations. Asked more than twice within a round
 /// trip, it would refuse every answer and the handshake would never end: so two gaps are never
@@ -22,6 +27,7 @@ const QUICK_MAX: u32 = 60;
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     initiated: Option<Instant>,
+    completed: Option<Instant>,
     unanswered: u32,
 }
 
@@ -30,7 +36,9 @@ impl Pace {
     pub(super) fn allows(&self, round_trip: Option<Duration>, now: Instant) -> bool {
         let floor = if self.unanswered < QUICK_MAX { GAP_MIN } else { GAP_PATIENT };
         let gap = round_trip.map_or(GAP_UNKNOWN, |round_trip| round_trip * 3 / 5).max(floor);
-        self.initiated.is_none_or(|at| now.saturating_duration_since(at) >= gap)
+        let since = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
+        since(self.initiated).is_none_or(|since| since >= gap)
+            && since(self.completed).is_none_or(|since| since >= FRESH)
     }
 
     /// An initiation went.
@@ -39,9 +47,9 @@ impl Pace {
         self.unanswered = self.unanswered.saturating_add(1);
     }
 
-    /// The peer was heard: the next initiation may go at once.
-    pub(super) const fn heard(&mut self) {
-        self.initiated = None;
+    /// An initiation was answered.
+    pub(super) const fn completed(&mut self, now: Instant) {
+        self.completed = Some(now);
         self.unanswered = 0;
     }
 }
@@ -65,9 +73,8 @@ mod tests {
         }
         (0..QUICK_MAX).for_each(|_| pace.initiated(now));
         assert!(!allows(&pace, Some(0), 999) && allows(&pace, Some(0), 1000));
-        pace.heard();
-        assert!(allows(&pace, Some(600), 0));
-        pace.initiated(now);
-        assert!(allows(&pace, Some(0), 200), "it is counted anew");
+        pace.completed(now);
+        assert!(!allows(&pace, Some(0), 999), "the peer has our keys");
+        assert!(allows(&pace, Some(0), 1000), "it is counted anew");
     }
 }

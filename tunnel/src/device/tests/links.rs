@@ -105,6 +105,9 @@ fn a_handshake_can_be_asked_for() {
     join(&mut node, &mut core);
     assert_eq!(node.device.peers(node.now)[0].silence, Some(Duration::ZERO));
     node.device.handshake(&core.key, node.now, &mut node.replies);
+    assert!(node.replies.is_empty(), "it has just been shaken");
+    node.now += Duration::from_secs(1);
+    node.device.handshake(&core.key, node.now, &mut node.replies);
     assert_eq!(node.only_message().len(), 148);
     node.device.handshake(&core.key, node.now, &mut node.replies);
     assert!(node.replies.is_empty(), "the answer may be on its way");
