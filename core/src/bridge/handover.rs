@@ -1,4 +1,5 @@
-//! What a bridge does for a successor: tells sessions to leave, and goes on with those it was given.
+//! What a bridge does for a successor: tells sessions to leave, and goes on with those it was
+//! given.
 
 use std::sync::Arc;
 

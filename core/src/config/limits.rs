@@ -1,4 +1,5 @@
-//! `[limits]`, `[timeouts]`, `[websocket]` and `[resume]`: each with its default and what it is good for.
+//! `[limits]`, `[timeouts]`, `[websocket]` and `[resume]`: each with its default and what it is
+//! good for.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
@@ -21,8 +22,8 @@ pub struct LimitsTable {
     pub response_headers_max: usize,
     /// Idle sockets kept open to one backend.
     pub idle_sockets_max: usize,
-    /// Bytes that all sessions may hold together; as it fills up those that hold much and don't move
-    /// are ended.
+    /// Bytes that all sessions may hold together; as it fills up those that hold much and don't
+    /// move are ended.
     pub held_bytes_max: NonZeroU64,
 }
 

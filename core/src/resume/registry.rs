@@ -1,5 +1,5 @@
-//! The resumable sessions of a core, found by their tokens. No clock, no socket: a session's time is
-//! up when its own machine says so, and then it is taken off here.
+//! The resumable sessions of a core, found by their tokens. No clock, no socket: a session's time
+//! is up when its own machine says so, and then it is taken off here.
 
 use std::collections::BTreeMap;
 

@@ -8,7 +8,7 @@
 //! | happens | seat | session |
 //! |---|---|---|
 //! | `welcome` is sent | [`Seat::new`] | `handle_link_up` |
-//! | a frame comes from an attachment | [`Seat::is_held_by`] says whether it counts | `handle_frame` |
+//! | an attachment brings a frame | [`Seat::is_held_by`] says whether it counts | `handle_frame` |
 //! | an attachment asks for the session | [`Seat::handle_attach`] | `handle_frame(Attach)` |
 //! | an attachment ends | [`Seat::handle_lost`] | `handle_link_down` if it is vacant now |
 //!

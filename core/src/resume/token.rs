@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(TokenKey::new(&secret).verify(&token), None);
     }
 
-    /// RFC 4231's construction, computed apart from this code: Python's `hmac` module says the same.
+    /// Computed apart from this code: Python's `hmac` module says the same.
     #[test]
     fn the_format_is_a_contract() {
         let token = TokenKey::new(&[1; KEY_BYTES]).sign(ID);

@@ -1,4 +1,5 @@
-//! An exchange reaches a backend once or not at all: what may have had its effect is not sent again.
+//! An exchange reaches a backend once or not at all: what may have had its effect is not sent
+//! again.
 
 use super::*;
 
