@@ -104,6 +104,10 @@ impl Served {
             }
         }
         if self.closed.is_some_and(|until| until <= ctx.ms) {
+            if !self.socket.is_read(ctx) {
+                // What it had said and nobody had taken goes with its socket.
+                ctx.model.excuse(self.talk, "the backend did not wait for its close to be taken");
+            }
             self.end(ctx, BackendEnd::Lost);
             self.socket.abort(ctx);
             return true;

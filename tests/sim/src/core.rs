@@ -90,7 +90,7 @@ impl Core {
             opening: Vec::new(),
             plain: Vec::new(),
             attachments: Vec::new(),
-            resumes: Resumes::new(self.index),
+            resumes: Resumes::new(self.index, self.run),
             gone: Vec::new(),
             older_runs: BTreeMap::new(),
         });
@@ -100,6 +100,28 @@ impl Core {
     pub fn stop(&mut self, ctx: &mut Ctx) {
         ctx.note(self.site, "stops", NO_TALK, [self.run, 0]);
         self.process = None;
+    }
+
+    /// A new process takes over: the resumable sessions and their backends' sockets. Trunks begin
+    /// anew, and whatever stands on them ends.
+    pub fn hand_over(&mut self, ctx: &mut Ctx) {
+        let Some(process) = &mut self.process else { return };
+        self.run += 1;
+        ctx.note(self.site, "hands over", NO_TALK, [self.run, 0]);
+        for trunk in process.trunks.values_mut() {
+            trunk.bare.end_all(Cause::CoreDraining, "a new process takes over");
+            trunk.hang_up(ctx);
+        }
+        process.trunks.clear();
+        process.attachments.clear();
+        for (_, bridge) in process.plain.drain(..) {
+            ctx.close(bridge.pipe, End::Dialler);
+        }
+        for opening in process.opening.drain(..) {
+            ctx.abort(opening.pipe, End::Dialler);
+        }
+        process.resumes.hand_over(ctx);
+        ctx.wake(self.site, ctx.ms);
     }
 
     /// Whether a process runs.
@@ -165,13 +187,13 @@ impl Core {
         }
         process.trunks.retain(|_, trunk| !trunk.is_over() || trunk.told_run.is_some());
         incoming.into_iter().for_each(|incoming| process.take(ctx, here, incoming));
-        process.pump_opening(ctx, here, run, config);
+        process.pump_opening(ctx, here, config);
         process.plain.retain_mut(|(port, bridge)| !bridge.pump(ctx, port));
         // What a relay took from the backend is for an attachment, and the reverse.
         for _ in 0..2 {
             let Process { attachments, resumes, .. } = process;
             attachments.retain_mut(|attachment| !attachment.pump(ctx, resumes));
-            resumes.pump(ctx, run);
+            resumes.pump(ctx);
         }
         let Process { attachments, resumes, .. } = process;
         attachments.retain_mut(|attachment| !attachment.pump(ctx, resumes));
@@ -217,7 +239,7 @@ impl Process {
         self.opening.push(Opening { port, pipe, talk, attempt, is_resumable });
     }
 
-    fn pump_opening(&mut self, ctx: &mut Ctx, here: Site, run: u64, config: Config) {
+    fn pump_opening(&mut self, ctx: &mut Ctx, here: Site, config: Config) {
         for opening in std::mem::take(&mut self.opening) {
             let Opening { port, pipe, talk, attempt, .. } = &opening;
             let left = match port.try_deliver() {
@@ -233,14 +255,14 @@ impl Process {
             match ctx.read(*pipe, End::Dialler) {
                 None => self.opening.push(opening),
                 Some(Item::Answer(Answer::Upgraded { .. })) => {
-                    self.opened(ctx, here, run, config, opening);
+                    self.opened(ctx, here, config, opening);
                 }
                 Some(_) => port.reset(Cause::BackendLost, "the backend went"),
             }
         }
     }
 
-    fn opened(&mut self, ctx: &mut Ctx, here: Site, run: u64, config: Config, opening: Opening) {
+    fn opened(&mut self, ctx: &mut Ctx, here: Site, config: Config, opening: Opening) {
         let Opening { port, pipe, talk, is_resumable, .. } = opening;
         let bridge = Bridge::new(here, pipe, talk, ctx.ms);
         let headers = if is_resumable { vec![chosen(SUBPROTOCOL)] } else { Vec::new() };
@@ -250,7 +272,7 @@ impl Process {
             return self.plain.push((port, bridge));
         }
         let id = self.resumes.next_attachment();
-        let (number, token) = self.resumes.draw(run);
+        let (number, token) = self.resumes.draw();
         let welcome = Welcome {
             credit: INITIAL_CREDIT_BYTES,
             window_ms: u64::try_from(WINDOW.as_millis()).expect("two minutes"),
@@ -262,7 +284,7 @@ impl Process {
         let held = Held::new(ctx, config, token, id, bridge, (here, talk));
         let attachment = Attachment::first(here, talk, id, port, number, ctx.ms);
         let _ = attachment.send(Frame::Welcome(welcome));
-        self.resumes.insert(run, number, held);
+        self.resumes.insert(number, held);
         self.attachments.push(attachment);
     }
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use antipode_core::resume::seat::{AttachmentId, Left, Seat, Stale};
 use antipode_core::resume::token::Token;
+use antipode_proto::handover::v1::SessionState;
 use antipode_proto::session::{Config, Session, Side};
 use antipode_proto::trunk::v1::frame::Kind;
 use antipode_proto::trunk::v1::{Ack, Attach, Segment};
 use antipode_trunk::solo::{Solo, solo};
 use antipode_trunk::{Ended, SessionPort};
+use prost::Message;
 
 use super::bridge::Bridge;
 use crate::ctx::Ctx;
@@ -28,6 +30,7 @@ pub(super) struct Held {
     token: Token,
     port: SessionPort,
     solo: Solo,
+    config: Config,
     bridge: Option<Bridge>,
     /// Since when nobody carries it.
     vacant: Option<Ms>,
@@ -62,7 +65,7 @@ impl Held {
         let (port, solo) = solo(machine, talk.into());
         solo.link_up();
         let (seat, bridge) = (Seat::new(first), Some(bridge));
-        Self { seat, here, talk, token, port, solo, bridge, vacant: None, acked: 0 }
+        Self { seat, here, talk, token, port, solo, config, bridge, vacant: None, acked: 0 }
     }
 
     /// What its client comes back with.
@@ -143,6 +146,24 @@ impl Held {
                 }
             }
         }
+    }
+
+    /// The machine goes to another process as a message; the backend's socket goes with it.
+    pub(super) fn hand_over(&mut self, ctx: &mut Ctx) {
+        if self.solo.ended().is_some() {
+            return;
+        }
+        let state = self.solo.look(Session::export).encode_to_vec();
+        let state = SessionState::decode(&*state).expect("what was encoded decodes");
+        match Session::import(state, self.config, ctx.now()) {
+            Ok(machine) => (self.port, self.solo) = solo(machine, self.talk.into()),
+            Err(error) => {
+                let what = format!("a session can't be handed over: {error}");
+                ctx.model.fail(ctx.ms, Some(self.talk), what);
+            }
+        }
+        self.seat = Seat::vacant(self.seat.epoch());
+        self.vacant.get_or_insert(ctx.ms);
     }
 
     /// Moves everything that can move; returns whether nothing is left of it.

@@ -17,14 +17,16 @@ pub(super) struct Resumes {
     held: BTreeMap<u64, Held>,
     count: u64,
     attachments: u64,
+    /// The run of the process that made it; a successor goes on with it.
+    run: u64,
 }
 
 impl Resumes {
     /// None yet. The key outlives the process.
     #[must_use]
-    pub(super) fn new(core: u8) -> Self {
+    pub(super) fn new(core: u8, run: u64) -> Self {
         let registry = Registry::new(TokenKey::new(&[core; 32]), 1_000);
-        Self { registry, held: BTreeMap::new(), count: 0, attachments: 0 }
+        Self { registry, held: BTreeMap::new(), count: 0, attachments: 0, run }
     }
 
     /// A number that no attachment had.
@@ -33,16 +35,16 @@ impl Resumes {
         AttachmentId::new(self.attachments)
     }
 
-    /// A number and a token for a session to come. `run` is the process's.
-    pub(super) fn draw(&mut self, run: u64) -> (u64, Token) {
+    /// A number and a token for a session to come.
+    pub(super) fn draw(&mut self) -> (u64, Token) {
         self.count += 1;
-        let token = self.registry.token(id(run, self.count));
+        let token = self.registry.token(id(self.run, self.count));
         (self.count, token)
     }
 
     /// Makes a session findable.
-    pub(super) fn insert(&mut self, run: u64, number: u64, held: Held) {
-        self.registry.insert(id(run, number), number);
+    pub(super) fn insert(&mut self, number: u64, held: Held) {
+        self.registry.insert(id(self.run, number), number);
         self.held.insert(number, held);
     }
 
@@ -81,7 +83,7 @@ impl Resumes {
     }
 
     /// Moves all sessions; those that are over go.
-    pub(super) fn pump(&mut self, ctx: &mut Ctx, run: u64) {
+    pub(super) fn pump(&mut self, ctx: &mut Ctx) {
         let mut over = Vec::new();
         for (number, held) in &mut self.held {
             if held.pump(ctx) {
@@ -90,8 +92,13 @@ impl Resumes {
         }
         for number in over {
             self.held.remove(&number);
-            self.registry.remove(id(run, number));
+            self.registry.remove(id(self.run, number));
         }
+    }
+
+    /// Another process takes all of them over.
+    pub(super) fn hand_over(&mut self, ctx: &mut Ctx) {
+        self.held.values_mut().for_each(|held| held.hand_over(ctx));
     }
 
     /// How many there are.

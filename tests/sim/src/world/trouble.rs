@@ -189,7 +189,10 @@ impl World {
         }
     }
 
-    fn hand_over(&mut self, _core: u8) {}
+    fn hand_over(&mut self, core: u8) {
+        self.excuse_all_plain("its core handed over");
+        self.cores[usize::from(core)].hand_over(&mut self.ctx);
+    }
 
     fn later(&mut self, after: Ms, repair: Repair) {
         self.ctx.queue.put(self.ctx.ms + after, Event::Repair(repair));
