@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use antipode_proto::handover::v1::HandedTrunk;
 use antipode_proto::trunk::v1::Cause;
 use tracing::info;
 
@@ -35,6 +36,24 @@ pub(super) struct Life {
 const OLDER_RUNS_MAX: usize = 8;
 
 impl Life {
+    /// What the process that takes over from ours has to know.
+    pub(super) fn export(&self, into: &mut HandedTrunk) {
+        into.told_run = self.told_run.map(|run| run.to_vec().into()).unwrap_or_default();
+        into.older_runs = self.older_runs.iter().map(|run| run.clone().into()).collect();
+        into.said_gone = self.gone.is_some();
+    }
+
+    /// Goes on from what another process knew.
+    pub(super) fn import(from: &HandedTrunk, now: Instant) -> Self {
+        let older = from.older_runs.iter().rev().take(OLDER_RUNS_MAX).rev();
+        Self {
+            gone: from.said_gone.then_some(now),
+            told_run: from.told_run.as_ref().try_into().ok(),
+            older_runs: older.map(|run| run.to_vec()).collect(),
+            ..Self::default()
+        }
+    }
+
     /// A lane was opened over a carrier.
     pub(super) fn carried_by(&mut self, heard: &Arc<Heard>) {
         self.heard();
@@ -133,6 +152,26 @@ mod tests {
 
     fn hello(run: [u8; 16]) -> Hello {
         Hello { run: run.to_vec().into(), lanes: 2, ..Hello::default() }
+    }
+
+    #[test]
+    fn the_process_that_takes_over_knows_what_was_known() {
+        let now = clock::now();
+        let mut life = Life::default();
+        for run in 0..12_u8 {
+            let mut older = std::mem::take(&mut life);
+            life.replace(&[run; 16], &mut older);
+        }
+        life.told_run = Some([7; 16]);
+        life.gone = Some(now);
+        let mut handed = HandedTrunk::default();
+        life.export(&mut handed);
+        let next = Life::import(&handed, now);
+        assert_eq!((next.told_run, next.gone), (Some([7; 16]), Some(now)));
+        assert!(next.replaced(&[11; 16]) && next.replaced(&[4; 16]) && !next.replaced(&[3; 16]));
+        let mut again = HandedTrunk::default();
+        next.export(&mut again);
+        assert_eq!(again, handed);
     }
 
     #[tokio::test]

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use antipode_proto::handover::v1::{HandedTrunk, TrunkPlace};
 use antipode_proto::session::Session;
+use antipode_runtime::clock;
 use antipode_tunnel::tuning::LANES_MAX;
 use tokio::time::{sleep, timeout};
 
+use super::gone::Life;
 use super::{LAST_WORDS, Register, Trunk};
 use crate::accept::TrunkServer;
 use crate::peer::NodeIdentity;
@@ -90,7 +92,7 @@ impl TrunkServer {
         let trunks = self.register().trunks.lock();
         let handed = |trunk: &Trunk| {
             let node = trunk.sessions.node()?;
-            Some(HandedTrunk {
+            let mut handed = HandedTrunk {
                 member_id: node.member_id.clone(),
                 name: node.name.clone(),
                 region: node.region.clone(),
@@ -98,7 +100,10 @@ impl TrunkServer {
                 run: trunk.run.clone().into(),
                 lanes: trunk.lanes,
                 taken_on: trunk.sessions.taken_on(),
-            })
+                ..HandedTrunk::default()
+            };
+            trunk.life.export(&mut handed);
+            Some(handed)
         };
         trunks.values().filter_map(handed).collect()
     }
@@ -125,13 +130,15 @@ impl TrunkServer {
             if handed.lanes == 0 || handed.lanes > LANES_MAX {
                 return Err(bad("number of lanes"));
             }
+            let life = Life::import(&handed, clock::now());
             let node = NodeIdentity {
                 member_id: handed.member_id.clone(),
                 name: handed.name,
                 region: handed.region,
                 address,
             };
-            let trunk = self.register().begin(node, handed.run.to_vec(), handed.lanes);
+            let mut trunk = self.register().begin(node, handed.run.to_vec(), handed.lanes);
+            trunk.life = life;
             trunk.sessions.settle(handed.taken_on);
             self.register().trunks.lock().insert(handed.member_id, trunk);
         }
