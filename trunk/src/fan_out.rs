@@ -6,7 +6,7 @@
 //! another, so a number may arrive before its payload: then that one session waits, and nobody else
 //! ([`wait`]).
 //!
-//! docs/decisions/009-fan-out.md argues the numbers.
+//! docs/decisions/013-fan-out.md argues the numbers.
 
 pub(crate) mod announce;
 pub(crate) mod arrive;

@@ -1,5 +1,6 @@
 //! Whatever the lanes do to one another, each session gets what was sent to it: lanes overtake each
 //! other, break with batches under way, and come back, while backends tell many the same thing.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
