@@ -1,5 +1,5 @@
-//! The JavaScript client's own tests, which are Node's: vectors, a lab with virtual time, types, and
-//! what npm would pack.
+//! The JavaScript client's own tests, which are Node's: vectors, a lab with virtual time, types,
+//! and what npm would pack.
 
 use std::process::Command;
 

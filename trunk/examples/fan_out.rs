@@ -1,5 +1,5 @@
-//! What a fan-out puts on the wire: the same kilobyte to a thousand sessions, and as many bytes that
-//! are all different.
+//! What a fan-out puts on the wire: the same kilobyte to a thousand sessions, and as many bytes
+//! that are all different.
 //!
 //! `cargo run --release -p antipode-trunk --example fan_out [sessions] [bytes]`
 #![allow(clippy::print_stdout, reason = "a table for people")]

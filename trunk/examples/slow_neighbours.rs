@@ -1,6 +1,6 @@
-//! What stalled neighbours cost: turns of one session over a real trunk on loopback, alone, and with
-//! all other sessions of its trunk stalled. Both trunks take turns, so that whatever else the machine
-//! does hits both.
+//! What stalled neighbours cost: turns of one session over a real trunk on loopback, alone, and
+//! with all other sessions of its trunk stalled. Both trunks take turns, so that whatever else the
+//! machine does hits both.
 //!
 //! `cargo run --release -p antipode-trunk --example slow_neighbours [stalled] [turns]`
 #![allow(clippy::print_stdout, reason = "a table for people")]

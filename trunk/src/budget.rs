@@ -10,8 +10,8 @@
 //! | 95 % | only who holds nothing gets room to send, and those that have not moved are ended at once |
 //! | 100 % | nobody gets room to send, and those that let most lie unread are ended, until 95 % |
 //!
-//! A session without a lane is not stalled: its trunk is broken, and it is promised to wait. What it
-//! holds can't grow.
+//! A session without a lane is not stalled: its trunk is broken, and it is promised to wait. What
+//! it holds can't grow.
 
 mod shed;
 

@@ -154,8 +154,8 @@ impl Trunks {
         });
     }
 
-    /// Names whom to tell, with the core's address in the tunnel, that a core is dialled: ten times a
-    /// second for as long as it is.
+    /// Names whom to tell, with the core's address in the tunnel, that a core is dialled: ten times
+    /// a second for as long as it is.
     ///
     /// A core may have lost its keys with a restart, or may have heard of us only now; WireGuard's
     /// own timers would wait for seconds. The first one that is named stays.

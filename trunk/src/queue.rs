@@ -16,8 +16,8 @@ use crate::batch::{Announcing, BATCH_BYTES_MAX, Draft};
 use crate::cell::Cell;
 use crate::fan_out::announce::Announcer;
 
-/// Answers to frames of unknown sessions that may wait. Beyond, the lane is not read until they have
-/// gone: a peer that makes us owe more waits for what it is owed.
+/// Answers to frames of unknown sessions that may wait. Beyond, the lane is not read until they
+/// have gone: a peer that makes us owe more waits for what it is owed.
 const ANSWERS_MAX: usize = 4096;
 
 /// One lane's outgoing side. It outlives the gRPC calls that carry the lane.

@@ -5,8 +5,8 @@
 //! comes from the network; after an answer the queue is flushed; the endpoint moves only on an
 //! authenticated message; a runt inner packet is refused; keep-alives are sent by us, since
 //! boringtun fixes their interval for a peer's life and starts the first handshake an interval
-//! late; and what waits for keys is ours, but for its first packet, since boringtun keeps the oldest
-//! for ever.
+//! late; and what waits for keys is ours, but for its first packet, since boringtun keeps the
+//! oldest for ever.
 
 mod held;
 mod message;

@@ -43,8 +43,8 @@ pub struct TrunkTuning {
     pub packet_threshold: u32,
     /// Silence after which we ask whether the path lives: 500 ms. The answer is there after a round
     /// trip, and after two more if one of the two is lost: a node dials anew only then, and not
-    /// before a second of silence. Keeps NAT and WireGuard awake too. It costs an idle trunk about 4 packets
-    /// of 100 bytes a second.
+    /// before a second of silence. Keeps NAT and WireGuard awake too. It costs an idle trunk about
+    /// 4 packets of 100 bytes a second.
     pub keep_alive: Duration,
     /// Silence after which the path is dead: 10 s. A cut can't be outlived here, because a
     /// waiting sender doubles its probe time up to the length of the cut; the node dials again

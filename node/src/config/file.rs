@@ -17,8 +17,8 @@ use super::{
 };
 use crate::headers::trusted::TrustedProxies;
 
-/// Long enough for a full node's clients to be told one by one, and for those that fail elsewhere to
-/// try again. A supervisor needs as much patience: systemd's `TimeoutStopSec`.
+/// Long enough for a full node's clients to be told one by one, and for those that fail elsewhere
+/// to try again. A supervisor needs as much patience: systemd's `TimeoutStopSec`.
 const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(600);
 /// A tenth of what one neighbour takes (`pacing.resumes_per_second_max`).
 const DRAIN_PER_SECOND_DEFAULT: u32 = 100;

@@ -46,8 +46,8 @@ pub struct SessionLimits {
     pub sessions_max: u32,
     /// Sessions at once from one address (IPv6: one /64); more are answered with 429. 0: no limit.
     pub sessions_per_ip_max: u32,
-    /// Bytes that all sessions may hold together; as it fills up those that hold much and don't move
-    /// are ended.
+    /// Bytes that all sessions may hold together; as it fills up those that hold much and don't
+    /// move are ended.
     pub held_bytes_max: u64,
     /// Payload of one WebSocket frame from a client; more is a close 1009. Frames pass in chunks,
     /// so this costs no memory.

@@ -5,8 +5,8 @@
 //! | `/.antipode/client.js` | the client, one ES module |
 //! | `/.antipode/client.d.ts` | its types |
 //!
-//! Any page may load it (CORS): a module script is fetched with CORS, and pages seldom come from the
-//! relay. Nothing else is under this path, and nothing under it reaches the backend.
+//! Any page may load it (CORS): a module script is fetched with CORS, and pages seldom come from
+//! the relay. Nothing else is under this path, and nothing under it reaches the backend.
 
 use std::sync::LazyLock;
 

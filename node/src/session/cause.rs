@@ -17,8 +17,9 @@
 //! | a newer attachment took the session | 4411, ours | 409 |
 //! | anything else | 1011 internal error | 500 |
 //!
-//! A 503 says that the request has not reached the backend and may be made again; where it may have,
-//! the status is 502 or 504 (RFC 9110 section 9.2.2 leaves the repeating to who knows the request).
+//! A 503 says that the request has not reached the backend and may be made again; where it may
+//! have, the status is 502 or 504 (RFC 9110 section 9.2.2 leaves the repeating to who knows the
+//! request).
 
 use antipode_proto::trunk::v1::Cause;
 use antipode_websocket::close;

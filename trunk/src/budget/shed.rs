@@ -12,8 +12,8 @@ use super::{Budget, SWEEP_INTERVAL, Strain};
 use crate::cell::Cell;
 use crate::metrics::EndLabels;
 
-/// A look at all sessions takes a millisecond for ten thousand: often enough to stay ahead of what a
-/// gigabit a second brings, which is 2.5 MB.
+/// A look at all sessions takes a millisecond for ten thousand: often enough to stay ahead of what
+/// a gigabit a second brings, which is 2.5 MB.
 const RELIEF_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What they are told.

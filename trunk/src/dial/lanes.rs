@@ -128,7 +128,8 @@ impl Carried {
         self.fate.retired.cancel();
     }
 
-    /// After [`Carried::yield_lanes`]: closes the carrier when its lanes are taken, or after a while.
+    /// After [`Carried::yield_lanes`]: closes the carrier when its lanes are taken, or after a
+    /// while.
     pub(super) async fn retire(mut self) {
         let taken = async { while self.lanes.join_next().await.is_some() {} };
         let _ = timeout(TAKEOVER_PATIENCE, taken).await;

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::wait::{FanIn, Go};
 
 /// A payload below this is copied out of its batch, and a larger one if its session is behind. A
-/// slice would keep the whole batch alive for as long as a slow session holds on to its share of it.
+/// slice would keep the whole batch alive for as long as a slow session holds on to its share of
+/// it.
 pub(crate) const COPIED_BYTES_MAX: usize = 4096;
 
 /// A chunk, or a batch, that can't be made sense of.

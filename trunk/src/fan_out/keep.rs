@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::announce::{NAMED_BYTES_MAX, NAMED_COUNT_MAX};
 
-/// What is kept of one trunk: four times what its core may name, so that a lane can be late by three
-/// times as much as all others together bring in the meantime.
+/// What is kept of one trunk: four times what its core may name, so that a lane can be late by
+/// three times as much as all others together bring in the meantime.
 pub(crate) const KEPT_BYTES_MAX: usize = 4 * NAMED_BYTES_MAX;
 pub(crate) const KEPT_COUNT_MAX: usize = 4 * NAMED_COUNT_MAX;
 

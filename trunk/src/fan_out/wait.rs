@@ -1,9 +1,9 @@
 //! The node's side: sessions whose next segment names a payload that another lane has yet to bring.
 //!
 //! Such a session is held up, alone: its later segments line up behind the one that waits, while
-//! its acknowledgements and every other session pass. Once the payload is here they follow in order.
-//! If it does not come in time, or too much lines up, the line is thrown away and the session asks
-//! the core where it stands, as after a break: a replay names nothing.
+//! its acknowledgements and every other session pass. Once the payload is here they follow in
+//! order. If it does not come in time, or too much lines up, the line is thrown away and the
+//! session asks the core where it stands, as after a break: a replay names nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -141,8 +141,8 @@ impl FanIn {
         passage
     }
 
-    /// The next in line. `None` ends the task's part: the line is empty, waits again, or is somebody
-    /// else's now.
+    /// The next in line. `None` ends the task's part: the line is empty, waits again, or is
+    /// somebody else's now.
     pub(crate) fn next(&self, go: Go) -> Option<Kind> {
         let mut state = self.state.lock();
         let held_up = state.held_up.get(&go.session)?;
