@@ -129,8 +129,9 @@ impl App {
         let bind = async || underlay(&config, listen, &member, &shutdown, &tunnel_metrics).await;
         let underlay = takeover::until_free(is_heir, bind).await?;
         let tunnel_port = underlay.listen_port();
-        let (server, sessions) =
-            trunks(&config, run, &member, &underlay, &shutdown, trunk_metrics).await?;
+        let trunks =
+            async || trunks(&config, run, &member, &underlay, &shutdown, &trunk_metrics).await;
+        let (server, sessions) = takeover::until_free(is_heir, trunks).await?;
 
         backends.start_checks(&config, &shutdown);
         let introduction = introduction(&config, tunnel_port);
@@ -250,7 +251,7 @@ async fn trunks(
     member: &Member,
     underlay: &Underlay,
     shutdown: &Shutdown,
-    metrics: antipode_trunk::Metrics,
+    metrics: &antipode_trunk::Metrics,
 ) -> Result<(TrunkServer, mpsc::Receiver<Incoming>), StartError> {
     let port = config.trunk.port;
     let listen = match config.trunk.carrier {
@@ -271,7 +272,7 @@ async fn trunks(
         run,
         software: SOFTWARE.to_owned(),
     };
-    Ok(TrunkServer::start(accept, vec![listen], shutdown, metrics)?)
+    Ok(TrunkServer::start(accept, vec![listen], shutdown, metrics.clone())?)
 }
 
 /// Each resumable session may have a new attachment beside an old one that has yet to notice.
