@@ -29,8 +29,8 @@ pub(super) const DIAL_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the carrier is asked whether the core is heard.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Silence after which another carrier is dialled, on a short path. A dial that was not needed costs
-/// one handshake, so this may be short: a core that crashed and is back is found within it.
+/// Silence after which another carrier is dialled, on a short path. A dial that was not needed
+/// costs one handshake, so this may be short: a core that crashed and is back is found within it.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Silence after which QUIC asks whether the core lives.
@@ -39,6 +39,9 @@ const ASKS_AFTER: Duration = Duration::from_millis(500);
 /// On a longer path two and a half round trips follow on the question: one for the answer, and
 /// another and a probe's delay if one of the two is lost.
 const ROUND_TRIPS_HALVED: u32 = 5;
+
+/// The same over TCP, whose round trip we don't know and which repeats what was lost later.
+const SILENCE_MAX_TCP: Duration = Duration::from_secs(2);
 
 /// Told which core's address is dialled, again and again while it is.
 pub(super) type OnDial = Arc<OnceLock<Box<dyn Fn(Ipv6Addr) + Send + Sync>>>;
@@ -244,7 +247,10 @@ impl Standing {
 
 /// Silence that a carrier may keep: longer where an answer takes longer.
 fn patience(carrier: &Carrier) -> Duration {
-    SILENCE_MAX.max(ASKS_AFTER + carrier.rtt().unwrap_or_default() * ROUND_TRIPS_HALVED / 2)
+    match carrier.rtt() {
+        Some(rtt) => SILENCE_MAX.max(ASKS_AFTER + rtt * ROUND_TRIPS_HALVED / 2),
+        None => SILENCE_MAX_TCP,
+    }
 }
 
 async fn lost(carried: &mut Option<Carried>) -> String {

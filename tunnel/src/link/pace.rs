@@ -8,15 +8,14 @@ const GAP_MIN: Duration = Duration::from_millis(200);
 /// The gap while the path's round trip is not known.
 const GAP_UNKNOWN: Duration = Duration::from_millis(400);
 
-/// The gap once many initiations were not answered: the round trip may have grown.
-const GAP_PATIENT: Duration = Duration::from_secs(1);
+/// The least gap by the number of initiations that were not answered: the round trip may have
+/// grown. Sessions wait for two minutes; until then a link that is back must be noticed soon.
+const GAPS: [(u32, Duration); 3] =
+    [(60, GAP_MIN), (500, Duration::from_millis(300)), (u32::MAX, Duration::from_secs(1))];
 
-/// Unanswered initiations after which [`GAP_PATIENT`] holds.
-const QUICK_MAX: u32 = 60;
-
-/// After a handshake there is none for so long: the peer has our keys. boringtun keeps eight pairs of
-/// keys by the number of their initiation, modulo eight: handshakes in quick succession would throw
-/// away keys of which packets are still on their way.
+/// After a handshake there is none for so long: the peer has our keys. boringtun keeps eight pairs
+/// of keys by the number of their initiation, modulo eight: handshakes in quick succession would
+/// throw away keys of which packets are still on their way.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// When the last initiation went, when the last one was answered, and how many went since.
@@ -34,7 +33,8 @@ pub(super) struct Pace {
 impl Pace {
     /// Whether another initiation may go.
     pub(super) fn allows(&self, round_trip: Option<Duration>, now: Instant) -> bool {
-        let floor = if self.unanswered < QUICK_MAX { GAP_MIN } else { GAP_PATIENT };
+        let floor = GAPS.iter().find(|(most, _)| self.unanswered < *most);
+        let floor = floor.map_or(GAP_MIN, |(_, gap)| *gap);
         let gap = round_trip.map_or(GAP_UNKNOWN, |round_trip| round_trip * 3 / 5).max(floor);
         let since = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
         since(self.initiated).is_none_or(|since| since >= gap)
@@ -71,7 +71,9 @@ mod tests {
             assert!(!allows(&pace, round_trip, least - 1), "{round_trip:?}");
             assert!(allows(&pace, round_trip, least), "{round_trip:?}");
         }
-        (0..QUICK_MAX).for_each(|_| pace.initiated(now));
+        (0..60).for_each(|_| pace.initiated(now));
+        assert!(!allows(&pace, Some(0), 299) && allows(&pace, Some(0), 300));
+        (0..440).for_each(|_| pace.initiated(now));
         assert!(!allows(&pace, Some(0), 999) && allows(&pace, Some(0), 1000));
         pace.completed(now);
         assert!(!allows(&pace, Some(0), 999), "the peer has our keys");
