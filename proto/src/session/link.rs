@@ -77,9 +77,11 @@ impl Session {
     }
 
     /// The peer's process was replaced: it knows nothing of what it was told before.
+    ///
+    /// What is attached may have been told to the new process already: that one is told of the end.
     pub fn handle_peer_restart(&mut self) {
         if !self.sender.is_untouched() || self.receiver.received() > Seq::ZERO {
-            self.reset_unsent = false;
+            self.reset_unsent = self.ended.is_none() && self.is_attached();
             self.abandon(Cause::SessionLost, "the other end was restarted");
         }
     }
