@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use antipode_proto::body::Body;
@@ -35,6 +35,10 @@ pub(crate) struct Sessions {
     admission: Option<Admission>,
     /// At the core: what a predecessor had taken on, or we had when a successor was to take over.
     settled: Mutex<BTreeSet<u64>>,
+    /// At the core: what ended before its time, and a node may still ask for.
+    untimely: Mutex<Untimely>,
+    /// No lane comes up any more, and no session begins.
+    closed: AtomicBool,
     /// What this end has just sent.
     announcer: Arc<Announcer>,
     /// At the node: what the core numbered, and who waits for it.
@@ -97,6 +101,8 @@ impl Sessions {
             fan_in: admission.is_none().then(|| FanIn::new(metrics.fan_out.clone())),
             admission,
             settled: Mutex::default(),
+            untimely: Mutex::default(),
+            closed: AtomicBool::new(false),
             announcer,
             metrics,
         });
@@ -156,7 +162,8 @@ impl Sessions {
     pub(crate) fn lane_up(self: &Arc<Self>, index: u32) -> Option<HeldLane> {
         let lane = self.lane(index)?;
         let mut current = lane.revoked.lock();
-        if self.admission.as_ref().is_some_and(|admission| admission.pause.is_halted()) {
+        let is_halted = self.admission.as_ref().is_some_and(|core| core.pause.is_halted());
+        if is_halted || self.is_closed() {
             return None;
         }
         current.cancel();
@@ -187,11 +194,6 @@ impl Sessions {
         }
     }
 
-    /// Tells every call that carries one of the lanes to go.
-    pub(crate) fn revoke_lanes(&self) {
-        self.lanes.iter().for_each(|lane| lane.revoked.lock().cancel());
-    }
-
     /// Ends sessions that have been without a lane for too long. Whether their lane is up says
     /// nothing: at the core a session stays without one until its node asks for it, and a node that
     /// has given it up never does.
@@ -201,6 +203,7 @@ impl Sessions {
         self.for_each_cell(|cell| cell.look(is_due), |cell| cell.handle_timeout(now));
         self.budget.handle_timeout(now);
         self.announcer.handle_timeout(now);
+        self.untimely.lock().expire(self.config.resume_window, now);
         if let Some(fan_in) = &self.fan_in {
             self.ask_again(fan_in.handle_timeout(now));
         }
@@ -209,6 +212,19 @@ impl Sessions {
     /// The earliest time that any session names.
     pub(crate) fn earliest(&self, due: impl Fn(&Session) -> Option<Instant>) -> Option<Instant> {
         self.cells.iter().filter_map(|entry| entry.value().look(&due)).min()
+    }
+
+    /// The trunk is no more, and nobody else looks after what it has: lanes and sessions end here
+    /// and now, and none comes after them.
+    pub(crate) fn close(&self, cause: Cause, detail: &str) {
+        // First this: whoever comes later sees it, and whoever came before is seen below.
+        self.closed.store(true, Ordering::SeqCst);
+        self.lanes.iter().for_each(|lane| lane.revoked.lock().cancel());
+        self.end_all(cause, detail);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 
     /// The trunk is gone for good: its sessions end here and now.
@@ -229,6 +245,9 @@ impl Sessions {
         if let Some(admission) = &self.admission {
             admission.limit.give_back();
             self.remember(admission, id);
+            if let Some(cause) = ended {
+                self.untimely.lock().note(id, cause, clock::now());
+            }
         }
     }
 
@@ -308,7 +327,9 @@ mod arrive;
 mod handover;
 #[cfg(test)]
 mod tests;
+mod untimely;
 
 use admit::reset;
 pub(crate) use admit::{Admission, SessionLimit};
 pub(crate) use handover::Pause;
+use untimely::Untimely;

@@ -195,7 +195,6 @@ impl Trunk {
     }
 
     fn end(&self, cause: Cause, detail: &str) {
-        self.sessions.end_all(cause, detail);
-        self.sessions.revoke_lanes();
+        self.sessions.close(cause, detail);
     }
 }

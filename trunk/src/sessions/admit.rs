@@ -54,6 +54,11 @@ impl Sessions {
         if self.is_handed_over(admission, id, &kind, queue) {
             return;
         }
+        let asks = matches!(kind, Kind::Segment(_) | Kind::Attach(_));
+        let ended = self.untimely.lock().cause(id).filter(|_| asks);
+        if let Some(cause) = ended {
+            return queue.answer(reset(id, cause, "the session has ended"));
+        }
         match kind {
             Kind::Segment(Segment { seq: 1, ref body, .. })
                 if matches!(body, Some(Body::Request(_))) =>
@@ -85,6 +90,9 @@ impl Sessions {
         if !self.insert(Arc::clone(&cell)) {
             // Only a node that opens one number on two lanes at once: the first one has it.
             return admission.limit.give_back();
+        }
+        if self.is_closed() {
+            return cell.change(|machine| machine.abandon(Cause::Policy, "the trunk is closed"));
         }
         cell.handle_frame(kind);
         let port = SessionPort::new(cell);

@@ -93,9 +93,13 @@ impl Sessions {
     }
 
     fn deliver(self: &Arc<Self>, session: u64, kind: Kind, lane: u32) {
+        let is_reset = matches!(kind, Kind::Reset(_));
         match self.cell(session) {
             Some(cell) => cell.handle_frame(kind),
             None => self.handle_unknown(session, kind, lane),
+        }
+        if is_reset && !self.is_node() {
+            self.untimely.lock().forget(session);
         }
     }
 }

@@ -68,10 +68,12 @@ impl Sessions {
         self.cells.iter().filter(|entry| entry.value().look(is_unspoken)).count()
     }
 
-    /// The numbers of all sessions that are here, and of those that ended during the pause.
+    /// The numbers of all sessions that are here, and of those that ended and may be asked for.
     pub(crate) fn taken_on(&self) -> Vec<u64> {
         let here = self.cells.iter().map(|entry| *entry.key());
-        let all: BTreeSet<_> = here.chain(self.settled.lock().iter().copied()).collect();
+        let settled = self.settled.lock();
+        let untimely = self.untimely.lock();
+        let all: BTreeSet<_> = here.chain(settled.iter().copied()).chain(untimely.ids()).collect();
         all.into_iter().collect()
     }
 
@@ -83,7 +85,7 @@ impl Sessions {
 
     /// Whether the trunk is to be kept though no lane carries it.
     pub(crate) fn is_in_use(&self) -> bool {
-        self.len() > 0 || !self.settled.lock().is_empty()
+        self.len() > 0 || !self.settled.lock().is_empty() || !self.untimely.lock().is_empty()
     }
 
     /// A predecessor's session goes on here. `None` if there is no such lane, or it is here.

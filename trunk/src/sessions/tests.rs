@@ -7,6 +7,7 @@ use antipode_proto::trunk::v1::{Batch, Frame, Segment};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::bare::Bare;
 use crate::peer::Incoming;
 use crate::peer::NodeIdentity;
 
@@ -54,6 +55,42 @@ async fn one_number_on_two_lanes_takes_one_place() {
     for place in 0..PLACES {
         assert!(limit.take(), "place {place} leaked");
     }
+}
+
+/// A lane that still brings something when its trunk is taken down: nobody would ever end what it
+/// opens, for the trunk is on no register.
+#[tokio::test]
+async fn a_trunk_that_was_closed_takes_nothing_on() {
+    let (core, mut accepted, limit) = core(1);
+    let _lane = core.lane_up(0).unwrap();
+    core.close(Cause::Policy, "the node was taken off the roster");
+    core.handle_batch(opening(7), 0).unwrap();
+    assert_eq!(core.len(), 0);
+    assert!(accepted.try_recv().is_err() && limit.take(), "it took a place for ever");
+    assert!(core.lane_up(0).is_none(), "a lane that greeted just before finds it closed");
+}
+
+/// A core that crashed is asked by the sessions of before while its greeting is under way. What is
+/// opened in the meantime, the new process has already.
+#[test]
+fn what_was_opened_before_the_greeting_is_ended_at_the_new_process_too() {
+    let identity = || NodeIdentity::for_tests("node");
+    let mut node = Bare::node(ONE_LANE, Config::default(), Metrics::default());
+    let mut core = Bare::core(ONE_LANE, Config::default(), Metrics::default(), identity(), 10);
+    node.lane_up(0);
+    node.handle_peer_run(&[1; 16]);
+    core.lane_up(0);
+    node.lane_up(0);
+    let port = node.open(RequestHead::default()).unwrap();
+    core.handle_batch(0, node.collect_batch(0, clock::now()).unwrap()).unwrap();
+    let incoming = core.next_incoming().unwrap();
+
+    node.handle_peer_run(&[2; 16]);
+    assert!(port.try_ready().is_err(), "the node has given it up");
+    if let Some(batch) = node.collect_batch(0, clock::now()) {
+        core.handle_batch(0, batch).unwrap();
+    }
+    assert!(incoming.port.try_ready().is_err(), "nobody would ever end it");
 }
 
 fn core(sessions_max: usize) -> (Arc<Sessions>, mpsc::Receiver<Incoming>, Arc<SessionLimit>) {

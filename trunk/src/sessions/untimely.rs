@@ -1,0 +1,126 @@
+//! A core's sessions that ended before their time, remembered for as long as their node may ask for
+//! them.
+//!
+//! The reset that ended one may be lost with its lane. A node that has heard nothing of the session
+//! by then asks where it stands; were it told "at nothing", it would tell its request for the second
+//! time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use antipode_proto::trunk::v1::Cause;
+
+/// Sessions remembered at a time; the oldest give way.
+pub(crate) const UNTIMELY_MAX: usize = 16 * 1024;
+
+/// One trunk's sessions that ended before their time.
+#[derive(Debug, Default)]
+pub(crate) struct Untimely {
+    causes: BTreeMap<u64, Cause>,
+    /// Oldest first.
+    order: VecDeque<(Instant, u64)>,
+}
+
+impl Untimely {
+    /// A session has ended here.
+    pub(crate) fn note(&mut self, id: u64, cause: Cause, now: Instant) {
+        if self.order.len() >= UNTIMELY_MAX
+            && let Some((_, oldest)) = self.order.pop_front()
+        {
+            self.causes.remove(&oldest);
+        }
+        self.order.push_back((now, id));
+        self.causes.insert(id, cause);
+    }
+
+    /// The node has ended it itself: it does not ask.
+    pub(crate) fn forget(&mut self, id: u64) {
+        self.causes.remove(&id);
+    }
+
+    /// Why the session ended, if it was one of these.
+    pub(crate) fn cause(&self, id: u64) -> Option<Cause> {
+        self.causes.get(&id).copied()
+    }
+
+    /// Forgets those that ended longer than `window` ago: their nodes have given them up.
+    pub(crate) fn expire(&mut self, window: Duration, now: Instant) {
+        while self.order.front().is_some_and(|(at, _)| *at + window <= now) {
+            let Some((_, oldest)) = self.order.pop_front() else { return };
+            self.causes.remove(&oldest);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.causes.is_empty()
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = u64> {
+        self.causes.keys().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use antipode_proto::session::Config;
+    use antipode_proto::trunk::v1::RequestHead;
+    use antipode_runtime::clock;
+
+    use super::*;
+    use crate::bare::Bare;
+    use crate::metrics::Metrics;
+    use crate::peer::NodeIdentity;
+
+    const LANE: u32 = 0;
+
+    /// The answer and the reset go into the cut; the core takes them for said.
+    #[test]
+    fn a_request_whose_reset_was_lost_is_not_carried_out_twice() {
+        let node_identity = NodeIdentity::for_tests("node");
+        let mut node = Bare::node(1, Config::default(), Metrics::default());
+        let mut core = Bare::core(1, Config::default(), Metrics::default(), node_identity, 100);
+        let up = |node: &mut Bare, core: &mut Bare| {
+            core.lane_up(LANE);
+            node.lane_up(LANE);
+        };
+        up(&mut node, &mut core);
+        let client = node.open(RequestHead::default()).unwrap();
+        carry(&mut node, &core);
+        let asked = core.next_incoming().expect("the request came");
+        asked.port.reset(Cause::BackendTimeout, "too slow");
+        assert!(core.collect_batch(LANE, clock::now()).is_some(), "and is lost");
+
+        up(&mut node, &mut core);
+        for _ in 0..4 {
+            carry(&mut node, &core);
+            carry(&mut core, &node);
+        }
+        assert!(core.next_incoming().is_none(), "carried out twice");
+        let ended = client.try_ready().expect_err("it is over");
+        assert_eq!(ended.cause, Cause::BackendTimeout, "and the client is told why");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_passes() {
+        let (mut untimely, start) = (Untimely::default(), clock::now());
+        for id in 0..100_000 {
+            untimely.note(id, Cause::Policy, start);
+        }
+        assert_eq!(untimely.order.len(), UNTIMELY_MAX);
+        assert_eq!(untimely.ids().count(), UNTIMELY_MAX);
+        assert_eq!((untimely.cause(0), untimely.cause(99_999)), (None, Some(Cause::Policy)));
+        untimely.forget(99_999);
+        assert_eq!(untimely.cause(99_999), None);
+        let window = Duration::from_secs(9);
+        untimely.expire(window, start + window - Duration::from_millis(1));
+        assert!(!untimely.is_empty());
+        untimely.expire(window, start + window);
+        assert!(untimely.is_empty() && untimely.order.is_empty());
+    }
+
+    fn carry(from: &mut Bare, to: &Bare) {
+        while let Some(batch) = from.collect_batch(LANE, clock::now()) {
+            to.handle_batch(LANE, batch).unwrap();
+        }
+    }
+}
