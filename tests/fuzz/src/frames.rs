@@ -154,7 +154,7 @@ pub fn websocket_state(data: &[u8]) {
     let state = ReaderState { rsv1_allowed, message, frame, unread: BytesMut::from(input) };
     let policy = Policy::default();
     let Ok(mut reader) = Reader::import(side, policy, &state) else { return };
-    let mut unread = state.unread.clone();
+    let mut unread = state.unread;
     while let Ok(Some(_)) = reader.read(&mut unread) {}
     if let Some(again) = reader.export(&unread) {
         let back = Reader::import(side, policy, &again).expect("its own words are good");

@@ -15,8 +15,11 @@ pub mod packets;
 pub mod sessions;
 pub mod texts;
 
+/// What a fuzzer does with an input.
+pub type Target = fn(&[u8]);
+
 /// Every target under the name of its fuzzer and its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 15] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("resume_frame", frames::resume_frame),
     ("resume_message", frames::resume_message),
     ("trunk_batch", frames::trunk_batch),

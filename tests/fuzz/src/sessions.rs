@@ -177,7 +177,7 @@ impl Lab {
 
     fn late(&mut self, to: usize, how: u8) {
         let Some(kind) = self.ends[to].limbo.pop_front() else { return };
-        if self.has_limbo && how % 3 > 0 {
+        if self.has_limbo && !how.is_multiple_of(3) {
             self.take(to, kind);
         }
     }

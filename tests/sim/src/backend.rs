@@ -97,8 +97,7 @@ impl Served {
     /// Returns whether the socket is over.
     fn pump(&mut self, ctx: &mut Ctx, is_slow: bool) -> bool {
         self.speak(ctx);
-        while !is_slow {
-            let Some(heard) = self.socket.hear(ctx) else { break };
+        while let Some(heard) = self.socket.hear_unless(is_slow, ctx) {
             if self.take(ctx, heard) {
                 return true;
             }
@@ -138,7 +137,7 @@ impl Served {
             side.said.said += 1;
             let direction = Direction::Down;
             let message = Message { talk, attempt, direction, number, len };
-            let split = ctx.rng_bool(10).then(|| len / 3);
+            let split = ctx.rng_bool(10).then_some(len / 3);
             self.socket.say(&message.bytes(), split);
         }
     }

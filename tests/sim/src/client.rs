@@ -35,7 +35,7 @@ pub struct Client {
 
 #[derive(Debug)]
 enum App {
-    Plain(Plain),
+    Plain(Box<Plain>),
     Resumable(Box<Resumable>),
 }
 
@@ -83,7 +83,7 @@ impl Client {
     pub fn new(index: u8, nodes: u8, kind: Kind, begins: Ms) -> Self {
         let (site, talk) = (Site::Client(index), u16::from(index));
         let app = match kind {
-            Kind::Plain => App::Plain(Plain::new(site, talk)),
+            Kind::Plain => App::Plain(Box::new(Plain::new(site, talk))),
             Kind::Resumable => App::Resumable(Box::new(Resumable::new(site, talk))),
         };
         let finder = Finder { site, nodes, asked: None, found: Vec::new() };

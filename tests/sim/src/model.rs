@@ -189,7 +189,7 @@ impl Model {
         let side = it.backend.entry(attempt).or_default();
         let closed = side.closed;
         let is_first = side.end.is_none();
-        side.end.get_or_insert(end.clone());
+        side.end.get_or_insert_with(|| end.clone());
         if !is_first {
             self.fail(at, Some(talk), "the backend's socket ended twice");
         } else if !(may_end || closed || unconfirmed) {

@@ -98,6 +98,11 @@ impl Socket {
         }
     }
 
+    /// As [`Socket::hear`], but nothing while its application does not read.
+    pub fn hear_unless(&mut self, is_slow: bool, ctx: &mut Ctx) -> Option<Heard> {
+        if is_slow { None } else { self.hear(ctx) }
+    }
+
     /// Says a message, whole or in two frames, when there is room for it.
     pub fn say(&mut self, message: &[u8], split: Option<usize>) {
         let at = split.filter(|at| *at < message.len()).unwrap_or(message.len());

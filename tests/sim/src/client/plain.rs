@@ -154,8 +154,7 @@ impl Plain {
 impl Open {
     fn pump(&mut self, ctx: &mut Ctx, site: Site, talk: u16, is_slow: bool) -> bool {
         self.speak(ctx, site, talk);
-        while !is_slow {
-            let Some(heard) = self.socket.hear(ctx) else { break };
+        while let Some(heard) = self.socket.hear_unless(is_slow, ctx) {
             self.heard = ctx.ms;
             let end = match heard {
                 Heard::Message(bytes) => {
@@ -229,7 +228,7 @@ impl Open {
             it.client.said += 1;
             let (attempt, direction) = (self.attempt, Direction::Up);
             let message = Message { talk, attempt, direction, number, len };
-            let split = ctx.rng_bool(10).then(|| len / 2);
+            let split = ctx.rng_bool(10).then_some(len / 2);
             self.socket.say(&message.bytes(), split);
         }
     }

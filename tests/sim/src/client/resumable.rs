@@ -270,7 +270,7 @@ impl Resumable {
         }
         self.last_attach = Some(attach.clone());
         let mut asking = Attached::new(socket, ctx.ms);
-        say(&mut asking.socket, Frame::Attach(attach.clone()));
+        say(&mut asking.socket, Frame::Attach(attach));
         asking.socket.flush(ctx);
         if std::mem::take(&mut self.doubles) {
             self.attach_stale(ctx, 1);

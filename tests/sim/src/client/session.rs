@@ -90,8 +90,8 @@ impl AppSession {
     /// The application hears what has come and says what it has to say.
     pub(super) fn pump(&mut self, ctx: &mut Ctx, is_slow: bool) {
         self.machine.handle_timeout(ctx.now());
-        while !is_slow {
-            let Some((seq, body)) = self.machine.poll_deliver() else { break };
+        let deliver = |machine: &mut Session| if is_slow { None } else { machine.poll_deliver() };
+        while let Some((seq, body)) = deliver(&mut self.machine) {
             match body {
                 Body::Chunk(chunk) => self.hear(ctx, &chunk),
                 Body::End(end) => {

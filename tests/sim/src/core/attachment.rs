@@ -77,16 +77,15 @@ impl Attachment {
     /// Sends one frame as one message, its payload as a chunk of its own.
     pub(super) fn send(&self, frame: Frame) -> Result<(), Ended> {
         let mut head = BytesMut::new();
-        let payload = match &frame {
-            Frame::Chunk(position, chunk) if chunk.payload.len() >= COPIED_BYTES_MAX => {
-                resume::encode_chunk_header(*position, chunk, &mut head);
-                chunk.payload.clone()
-            }
-            _ => {
-                resume::encode(&frame, &mut head);
-                Bytes::new()
-            }
-        };
+        let mut payload = Bytes::new();
+        if let Frame::Chunk(position, chunk) = &frame
+            && chunk.payload.len() >= COPIED_BYTES_MAX
+        {
+            resume::encode_chunk_header(*position, chunk, &mut head);
+            payload = chunk.payload.clone();
+        } else {
+            resume::encode(&frame, &mut head);
+        }
         let whole = u64::try_from(head.len() + payload.len()).expect("a length fits 64 bits");
         let first_byte = Some(u32::from(FIN | BINARY));
         let chunk = |frame, frame_len, payload| {

@@ -142,7 +142,8 @@ impl Bridge {
         if closes {
             let code = end.close_code.and_then(|code| u16::try_from(code).ok());
             let code = code.filter(|code| close::is_sendable(*code));
-            let code = code.or((end.cause() != Cause::ClientClosed).then_some(close::GOING_AWAY));
+            let told = end.cause() != Cause::ClientClosed;
+            let code = code.or_else(|| told.then_some(close::GOING_AWAY));
             let close = code.map(|code| (code, end.reason.as_str()));
             self.writer.close(&mut self.output, close).expect("outside a frame, a good code");
         }

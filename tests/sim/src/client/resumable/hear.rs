@@ -121,7 +121,15 @@ impl Resumable {
                 ctx.note(self.site, "moved", self.talk, [epoch, 0]);
                 self.lose_current(ctx);
             }
-            frame => {
+            frame @ (Frame::Welcome(_)
+            | Frame::Attach(_)
+            | Frame::Attached(_)
+            | Frame::Refused(_)
+            | Frame::Chunk(..)
+            | Frame::End(..)
+            | Frame::Ack(_)
+            | Frame::Reset(_)
+            | Frame::Ping(_)) => {
                 // Until the answer the older socket may still bring what the core sent before.
                 let (Some(session), Ok(kind)) = (&mut self.session, frame.into_kind()) else {
                     return ctx.model.fail(ctx.ms, Some(self.talk), "a frame out of place");
