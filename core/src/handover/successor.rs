@@ -120,11 +120,14 @@ pub(crate) async fn find(config: &Config) -> Result<Option<Found>, TakeOverError
 }
 
 async fn connect(path: &Path) -> io::Result<Option<Wire>> {
-    use io::ErrorKind::{ConnectionRefused, NotFound};
+    // The last one: the path is too long for any socket.
+    use io::ErrorKind::{ConnectionRefused, InvalidInput, NotFound};
 
     match UnixStream::connect(path).await {
         Ok(socket) => Ok(Some(Wire::new(socket))),
-        Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => Ok(None),
+        Err(error) if matches!(error.kind(), NotFound | ConnectionRefused | InvalidInput) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -268,4 +271,21 @@ fn attachment(
     let machine = machine.ok_or_else(|| missing("an attachment without its machine"))?;
     let machine = Session::import(machine, machines, clock::now())?;
     Ok(InheritedAttachment { place, machine, session, assembler })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// None of these keeps a core from starting.
+    #[tokio::test]
+    async fn where_nobody_listens_there_is_no_predecessor() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(connect(&dir.path().join("none.sock")).await.unwrap().is_none());
+        let crashed = dir.path().join("crashed.sock");
+        drop(tokio::net::UnixListener::bind(&crashed).unwrap());
+        assert!(crashed.exists());
+        assert!(connect(&crashed).await.unwrap().is_none());
+        assert!(connect(&dir.path().join("x".repeat(200))).await.unwrap().is_none());
+    }
 }
