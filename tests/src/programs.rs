@@ -9,6 +9,9 @@ use crate::repository::root;
 /// The programs, as packages and as files.
 const PROGRAMS: [&str; 4] = ["antipode-gateway", "antipode-core", "antipode-node", "antipode-demo"];
 
+/// Names a folder whose programs are taken as they are, such as those of a release.
+pub const PROGRAMS_IN: &str = "ANTIPODE_PROGRAMS";
+
 /// The file of one of the programs, built from the sources as they are, in the caller's profile.
 ///
 /// # Panics
@@ -23,6 +26,9 @@ pub fn program(name: &str) -> PathBuf {
 
 /// Builds them all, and returns the folder that they are in.
 fn build() -> PathBuf {
+    if let Some(folder) = std::env::var_os(PROGRAMS_IN) {
+        return folder.into();
+    }
     let own = std::env::current_exe().expect("a program knows its file");
     let folder = own.parent().expect("a file is in a folder");
     let in_deps = folder.file_name().is_some_and(|name| name == "deps");

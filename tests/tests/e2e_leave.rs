@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep};
 use tokio_tungstenite::tungstenite::Error;
 
 const LIMIT: Duration = Duration::from_secs(60);
-const GRACE: Duration = Duration::from_secs(8);
+const GRACE: Duration = Duration::from_secs(10);
 /// For what precedes and follows the grace: words of the gateway's, and tasks that are cut.
-const SLACK: Duration = Duration::from_secs(6);
+const SLACK: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_node_tells_everybody_where_to_go_and_ends_by_its_grace() -> anyhow::Result<()> {
@@ -33,7 +33,7 @@ async fn a_drained_node_tells_everybody_where_to_go_and_ends_by_its_grace() -> a
     steered_to(&steer, &leaving).await?;
 
     let (began, began_ms) = (Instant::now(), unix_ms());
-    let command = ["drain", "node0", "--grace", "8s", "--no-wait"];
+    let command = ["drain", "node0", "--grace", "10s", "--no-wait"];
     tokio::task::block_in_place(|| stage.world.gateway_command(&command))?;
     newcomers_go_elsewhere(&leaving, &other).await?;
     stage.resumables_flow_since(unix_ms(), LIMIT).await?;
@@ -75,21 +75,23 @@ async fn steered_to(steer: &Client, node: &Client) -> anyhow::Result<()> {
 
 /// The draining node takes nobody in, and says who would.
 async fn newcomers_go_elsewhere(leaving: &Client, other: &Client) -> anyhow::Result<()> {
-    let mut waited = Duration::ZERO;
-    let refusal = loop {
-        match leaving.open("/ledger?session=1001&every_ms=50&bytes=1").await {
-            Err(refusal) => break refusal,
-            Ok(_) => ensure!(waited < SLACK, "the node heard of no drain"),
+    let mut told = String::new();
+    for _ in 0..100 {
+        // One that is under way when the drain begins may still come in, or be cut.
+        if let Err(refusal) = leaving.open("/ledger?session=1001&every_ms=50&bytes=1").await
+            && let Some(Error::Http(response)) = refusal.downcast_ref()
+        {
+            let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+            let after = header("retry-after").context("when to come back")?.parse::<u32>()?;
+            let others = header("antipode-candidates").unwrap_or_default();
+            if others == other.ws_url() && (1..=10).contains(&after) {
+                ensure!(response.status() == 503, "{response:?}");
+                ensure!(header("antipode-error") == Some("node_draining"), "{response:?}");
+                return Ok(());
+            }
+            told = format!("{response:?}");
         }
         sleep(Duration::from_millis(50)).await;
-        waited += Duration::from_millis(50);
-    };
-    let Some(Error::Http(response)) = refusal.downcast_ref() else { return Err(refusal) };
-    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-    ensure!(response.status() == 503, "{response:?}");
-    ensure!(header("antipode-error") == Some("node_draining"), "{response:?}");
-    ensure!(header("antipode-candidates") == Some(&other.ws_url()), "{response:?}");
-    let after: u32 = header("retry-after").context("when to come back")?.parse()?;
-    ensure!((1..=10).contains(&after), "after {after} s");
-    Ok(())
+    }
+    anyhow::bail!("newcomers are not told where to go: {told}")
 }

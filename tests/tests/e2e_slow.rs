@@ -84,6 +84,33 @@ async fn backends_that_read_nothing_harm_nobody_and_are_told() -> anyhow::Result
     echo(&mut lively, Message::text("still here")).await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_budget_ends_those_that_stand_still_and_nobody_else() -> anyhow::Result<()> {
+    let backend = Backend::start(IpAddr::V4(Ipv4Addr::LOCALHOST))?;
+    let node_more = "[session]\nheld_bytes_max = 8388608\n".to_owned();
+    let plan = Plan { node_more, ..Plan::with_backend(backend.address()) };
+    let world = World::start(plan).await?;
+    let client = world.client(0);
+    let mut lively = client.open("/").await?;
+    let mut stalled = Vec::new();
+    for _ in 0..STALLED {
+        stalled.push(client.open("/flood").await?);
+    }
+    let shed = "antipode_trunk_sessions_shed_total{cause=\"client_slow\"}";
+    for _ in 0..200 {
+        timeout(ECHO_MAX, echo(&mut lively, Message::text("quick"))).await??;
+        let metrics = world.metrics(2).await?;
+        let held = ["antipode_trunk_session_bytes", "antipode_trunk_session_bytes_max"];
+        let [held, most] = held.map(|series| value(&metrics, series));
+        ensure!(most == 8 << 20 && held <= most, "{held} bytes of {most}");
+        if value(&metrics, shed) > 0 {
+            return echo(&mut lively, Message::text("still here")).await;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("nobody had to go:\n{}", world.metrics(2).await?)
+}
+
 /// Sends to a backend that reads nothing, until told to stop; the close code.
 async fn pour(client: Client) -> anyhow::Result<Option<u16>> {
     let (mut sink, mut source) = client.open("/deaf").await?.split();

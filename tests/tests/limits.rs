@@ -183,7 +183,11 @@ fn flatten(prefix: &str, table: &toml::Table, keys: &mut BTreeMap<String, String
             toml::Value::Table(inner) => flatten(&key, inner, keys),
             toml::Value::Array(list) if list.iter().any(toml::Value::is_table) => {}
             toml::Value::String(text) => drop(keys.insert(key, text.clone())),
-            other => drop(keys.insert(key, other.to_string())),
+            toml::Value::Integer(_)
+            | toml::Value::Float(_)
+            | toml::Value::Boolean(_)
+            | toml::Value::Datetime(_)
+            | toml::Value::Array(_) => drop(keys.insert(key, value.to_string())),
         }
     }
 }
