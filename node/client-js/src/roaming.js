@@ -171,7 +171,10 @@ export class Roaming {
     this.#liveness.heard();
     if (!wasSilent) return;
     this.#environment.clearTimeout(this.#silenceTimer);
-    if (!this.#conversation.isAttached) return; // It is on its way elsewhere.
+    if (!this.#conversation.isAttached) {
+      this.#hurry();
+      return;
+    }
     if (this.#invitation === undefined) this.#cancelRace();
     this.#comeUp(0);
   }
@@ -274,6 +277,13 @@ export class Roaming {
       this.#startRace();
     };
     this.#roundTimer = this.#environment.setTimeout(start, this.#backoff.next());
+  }
+
+  /** The core is heard while the next round is awaited: whoever is on the way elsewhere goes on. */
+  #hurry() {
+    if (this.#roundTimer === undefined) return;
+    this.#backoff.reset();
+    this.#startRace();
   }
 
   /** As {@link Roaming#startRace}, instead of one that may wait for what was there before. */

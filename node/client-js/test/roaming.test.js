@@ -45,6 +45,26 @@ test("the old one wakes while another is asked: one resume, not two", async () =
   assert.equal(lab.network.openTo("b.example").length, 1);
 });
 
+test("the way to the core is back: the next round is not awaited", async () => {
+  const lab = makeLab();
+  const { seen, session } = await lab.open();
+  lab.network.ways.set("a.example", "silent");
+  lab.network.latencyMs = 200;
+  await lab.clock.advance(12_020 - 100 + 450);
+  // Asked, and then nothing is heard of anybody: every attempt is given up.
+  allWays(lab, "silent");
+  await lab.clock.advance(60_000);
+  assert.deepEqual(types(seen), ["open", "detached"]);
+  lab.network.latencyMs = 20;
+  // Between two rounds.
+  const isDialling = () => lab.network.sockets.some(({ readyState }) => readyState === 0);
+  while (isDialling()) await lab.clock.advance(100);
+  allWays(lab, "up");
+  session.tell({ kind: "pong", n: 1 });
+  await lab.clock.advance(500);
+  assert.deepEqual(types(seen), ["open", "detached", "resumed"]);
+});
+
 test("an invitation that was followed is over", async () => {
   const lab = makeLab();
   const { seen, session } = await lab.open();
