@@ -138,7 +138,9 @@ fn a_silent_carrier_that_is_lost_changes_nothing() {
 
 proptest! {
     #[test]
-    fn whatever_happened_a_silent_core_is_dialled_soon(steps in prop::collection::vec(0..7_u8, 1..60)) {
+    fn whatever_happened_a_silent_core_is_dialled_soon(
+        steps in prop::collection::vec(0..7_u8, 1..60),
+    ) {
         let mut lab = Lab::new();
         for step in steps {
             match step {
