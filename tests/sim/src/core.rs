@@ -188,7 +188,10 @@ impl Core {
         process.trunks.retain(|_, trunk| !trunk.is_over() || trunk.told_run.is_some());
         incoming.into_iter().for_each(|incoming| process.take(ctx, here, incoming));
         process.pump_opening(ctx, here, config);
-        process.plain.retain_mut(|(port, bridge)| !bridge.pump(ctx, port));
+        process.plain.retain_mut(|(port, bridge)| {
+            port.look(|machine| bridge.check(ctx, machine));
+            !bridge.pump(ctx, port)
+        });
         // What a relay took from the backend is for an attachment, and the reverse.
         for _ in 0..2 {
             let Process { attachments, resumes, .. } = process;

@@ -7,6 +7,8 @@ mod finally;
 
 use std::collections::BTreeMap;
 
+use antipode_proto::session::Session;
+
 use crate::event::Ms;
 use crate::message::{Direction, Message};
 use crate::plan::{Closer, Kind, TalkPlan};
@@ -29,8 +31,8 @@ pub struct Model {
     pub talks: Vec<Talk>,
     /// The first.
     pub failure: Option<Failure>,
-    /// Most bytes that one session may hold at one end.
-    pub held_max: u64,
+    /// Most bytes that one session may have got and not given on, at one end.
+    pub credit_max: u64,
     /// Most bytes that one session may keep for a replay.
     pub unacked_max: u64,
     /// Nodes without a process, and since when.
@@ -104,6 +106,9 @@ pub enum BackendEnd {
     Lost,
 }
 
+/// What a session may hold beyond a limit: a segment that overshoots, and an end.
+const OVERSHOOT_BYTES: u64 = 2 * (16 * 1024 + 64);
+
 /// How long a close may take on a plain socket before it counts as unanswered.
 const CLOSE_MAX: Ms = 9_000;
 
@@ -134,6 +139,19 @@ impl Model {
     /// Something is not as it must be; the first counts.
     pub fn fail(&mut self, at: Ms, talk: Option<u16>, what: impl Into<String>) {
         self.failure.get_or_insert_with(|| Failure { at, talk, what: what.into() });
+    }
+
+    /// What a machine keeps for a replay, and what it has got and not given on, are each within
+    /// their limits.
+    pub fn check_held(&mut self, at: Ms, talk: u16, machine: &Session) {
+        let kept = machine.unacked_bytes();
+        let got = machine.held_bytes().saturating_sub(kept);
+        if kept > self.unacked_max + OVERSHOOT_BYTES {
+            self.fail(at, Some(talk), format!("{kept} bytes are kept for a replay"));
+        }
+        if got > self.credit_max + OVERSHOOT_BYTES {
+            self.fail(at, Some(talk), format!("{got} bytes wait to be taken"));
+        }
     }
 
     /// From here on the talk may end early; it may still not lie.

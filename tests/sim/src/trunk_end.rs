@@ -177,13 +177,20 @@ impl Dialled {
                 ctx.abort(other, End::Dialler);
             }
         }
+        let mut late = Vec::new();
         if let Some(older) = lane.pipe.replace(pipe) {
+            late = ctx.take_late(older, End::Dialler);
             ctx.abort(older, End::Dialler);
         }
         self.heard = ctx.ms;
         lane.heard = ctx.ms;
         self.bare.handle_peer_run(&run_bytes(run));
-        self.bare.lane_up(u32::try_from(index).expect("a few lanes"));
+        let lane = u32::try_from(index).expect("a few lanes");
+        self.bare.lane_up(lane);
+        // The older call's task may still be at it.
+        for item in late {
+            take_batch(ctx, &self.bare, lane, item);
+        }
     }
 }
 
@@ -223,7 +230,9 @@ impl Accepted {
     /// A call for this lane has come: it takes the place of an older one.
     pub fn lane(&mut self, ctx: &mut Ctx, lane: u32, pipe: PipeId, our_run: u64) {
         let index = usize::try_from(lane).expect("a few lanes");
+        let mut late = Vec::new();
         if let Some(older) = self.lanes[index].0.replace(pipe) {
+            late = ctx.take_late(older, End::Acceptor);
             ctx.abort(older, End::Acceptor);
         }
         ctx.send(
@@ -232,6 +241,9 @@ impl Accepted {
             Item::Answer(Answer::Lane { run: self.told_run.unwrap_or(our_run) }),
         );
         self.bare.lane_up(lane);
+        for item in late {
+            take_batch(ctx, &self.bare, lane, item);
+        }
         self.heard = ctx.ms;
         self.lanes[index].1 = ctx.ms;
     }

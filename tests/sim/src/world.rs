@@ -26,8 +26,6 @@ use crate::site::Site;
 const PATIENCE: Ms = 400_000;
 /// Events in a world; more is a loop that makes no progress.
 const EVENTS_MAX: u64 = 3_000_000;
-/// What a session may hold beyond its limits: a segment each way.
-const OVERSHOOT_BYTES: u64 = 2 * (16 * 1024 + 64);
 
 /// Lines of history around a failure.
 const TAIL_LINES: usize = 60;
@@ -94,7 +92,7 @@ impl World {
         let config = Config { unacked_bytes_max: plan.unacked_bytes_max, ..Config::default() };
         let mut model = Model::new(plan.talks.clone());
         model.unacked_max = config.unacked_bytes_max;
-        model.held_max = config.unacked_bytes_max + config.credit_bytes_max + OVERSHOOT_BYTES;
+        model.credit_max = config.credit_bytes_max;
         let mut ctx = Ctx::new(plan.seed, clock::now(), model);
         let (nodes, cores) = (plan.nodes, plan.cores);
         for node in 0..nodes {

@@ -76,11 +76,6 @@ impl AppSession {
             ctx.model.fail(ctx.ms, Some(self.talk), what);
             self.machine.reset(error.cause(), "");
         }
-        let held = self.machine.held_bytes();
-        if held > ctx.model.held_max {
-            let what = format!("the client holds {held} bytes");
-            ctx.model.fail(ctx.ms, Some(self.talk), what);
-        }
         if self.machine.epoch() < self.epoch {
             ctx.model.fail(ctx.ms, Some(self.talk), "the client's epoch went back");
         }
@@ -112,6 +107,7 @@ impl AppSession {
             self.machine.handle_consumed(seq, ctx.now());
         }
         self.speak(ctx);
+        ctx.model.check_held(ctx.ms, self.talk, &self.machine);
         if let Some(due) = self.machine.poll_timeout() {
             let due = ctx.ms_of(due);
             ctx.wake(self.site, due.max(ctx.ms + 1));

@@ -1,6 +1,7 @@
 //! Between a session's port and the backend's socket: a model of `core::bridge::websocket` with its
 //! rules of who ends when, around the real reader and writer of frames.
 
+use antipode_proto::session::Session;
 use antipode_proto::trunk::v1::{Cause, Chunk, End};
 use antipode_trunk::{Body, CHUNK_BYTES_MAX, Delivery, Seq, SessionPort};
 use antipode_websocket::{Event, FrameStart, Policy, Reader, Side, Writer, close};
@@ -81,6 +82,11 @@ impl Bridge {
     #[must_use]
     pub(super) fn written(&self) -> u64 {
         self.consumed
+    }
+
+    /// Limits hold at all times.
+    pub(super) fn check(&self, ctx: &mut Ctx, machine: &Session) {
+        ctx.model.check_held(ctx.ms, self.talk, machine);
     }
 
     /// Moves everything that can move; returns whether both directions have ended.

@@ -190,12 +190,7 @@ impl Held {
 
     /// Limits hold at all times.
     fn check(&self, ctx: &mut Ctx) {
-        let held = self.solo.look(Session::held_bytes);
-        let most = ctx.model.held_max;
-        if held > most {
-            let what = format!("the core holds {held} bytes of one session, {most} is the most");
-            ctx.model.fail(ctx.ms, Some(self.talk), what);
-        }
+        self.solo.look(|machine| ctx.model.check_held(ctx.ms, self.talk, machine));
     }
 
     /// What is acknowledged has been given to the backend's socket.

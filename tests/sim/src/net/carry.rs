@@ -114,6 +114,19 @@ impl Ctx {
         self.send(id, end, Item::Reset);
     }
 
+    /// What is under way to this end, as much as its process has in its buffers already when the
+    /// pipe is given up: up to two items.
+    pub fn take_late(&mut self, id: PipeId, end: End) -> Vec<Item> {
+        let count = self.rng_usize(3);
+        let Some(pipe) = self.net.pipes.get_mut(&id) else { return Vec::new() };
+        let flow = &mut pipe.ways[end.reads().index()];
+        if pipe.is_dead || flow.is_stuck {
+            return Vec::new();
+        }
+        let count = count.min(flow.flight.len());
+        flow.flight.drain(..count).map(|(_, item)| item).collect()
+    }
+
     /// TCP's keep-alive: an end whose other end is gone without a word learns of it.
     pub fn keep_alive(&mut self, id: PipeId, end: End) {
         let Some(pipe) = self.net.pipes.get_mut(&id) else { return };

@@ -126,6 +126,7 @@ impl ClientSocket {
         {
             return true;
         }
+        self.port.look(|machine| ctx.model.check_held(ctx.ms, self.talk, machine));
         let Stage::Leaving(until) = self.stage else { return false };
         self.pump_leaving(ctx, until)
     }
