@@ -106,11 +106,13 @@ impl Draft {
     ) -> Option<u32> {
         match self.places.get(&fingerprint) {
             Some(Place::Shared { index, payload: known }) if known == payload => {
+                self.saved_bytes += payload.len();
                 return Some(*index);
             }
             Some(&Place::Frame(at)) => {
                 if let Some(index) = self.move_out(at, payload) {
                     let payload = payload.clone();
+                    self.saved_bytes += payload.len();
                     self.places.insert(fingerprint, Place::Shared { index, payload });
                     return Some(index);
                 }
@@ -175,6 +177,7 @@ mod tests {
         assert!(draft.push(frame(3, &news), None) < 100);
         draft.push(frame(4, &Bytes::from(vec![b'o'; 1000])), None);
         let len_bytes = draft.len_bytes();
+        assert_eq!(draft.saved_bytes(), 2000);
         let batch = draft.finish();
         assert_eq!((batch.shared.as_slice(), batch.shared_ids.len()), (&[news][..], 0));
         let shared: Vec<_> = batch.frames.iter().map(|frame| chunk(frame).shared).collect();

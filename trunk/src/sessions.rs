@@ -134,6 +134,9 @@ impl Sessions {
                 cell.change(Session::handle_link_up);
             }
         }
+        if self.is_closed() {
+            cell.change(|machine| machine.abandon(Cause::SessionLost, "the core has left"));
+        }
         Some(SessionPort::new(cell))
     }
 

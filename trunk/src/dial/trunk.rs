@@ -73,7 +73,7 @@ impl Trunk {
 
     pub(super) fn end(self, cause: Cause, detail: &str) {
         self.stop.cancel();
-        self.sessions.end_all(cause, detail);
+        self.sessions.close(cause, detail);
     }
 
     pub(super) const fn target(&self) -> Option<&CoreTarget> {

@@ -70,6 +70,18 @@ async fn a_trunk_that_was_closed_takes_nothing_on() {
     assert!(core.lane_up(0).is_none(), "a lane that greeted just before finds it closed");
 }
 
+/// Whoever opens a session has looked the trunk up before.
+#[test]
+fn a_session_that_is_opened_as_the_trunk_closes_ends() {
+    let (config, metrics) = (Config::default(), Metrics::default());
+    let node = Sessions::new(ONE_LANE, config, None, Budget::unlimited(), metrics);
+    let _lane = node.lane_up(0).unwrap();
+    node.close(Cause::SessionLost, "the core was taken off the roster");
+    let port = node.open(RequestHead::default()).expect("the lane does not know yet");
+    assert_eq!(port.try_ready().map_err(|ended| ended.cause), Err(Cause::SessionLost));
+    assert_eq!(node.len(), 0);
+}
+
 /// A core that crashed is asked by the sessions of before while its greeting is under way. What is
 /// opened in the meantime, the new process has already.
 #[test]
