@@ -2,9 +2,9 @@
 //! session get theirs first.
 //!
 //! Three rates. One for TLS handshakes, which cost most. One for resumes, and one for new
-//! WebSockets, which every resume uses up too: so new sessions get what resumes leave, and never
-//! the other way round. What a handshake is for can't be known before it is done; whoever is
-//! refused after it is told when to come back, which spreads those handshakes out.
+//! WebSockets, which every resume that gets its turn uses up too: so new sessions get what resumes
+//! leave, and never the other way round. What a handshake is for can't be known before it is done;
+//! whoever is refused after it is told when to come back, which spreads those handshakes out.
 
 use std::time::{Duration, Instant};
 
@@ -135,15 +135,15 @@ impl Pacing {
         let Rates { handshakes, sessions, resumes } = &mut *rates;
         let rate = match turn {
             Turn::Handshake => handshakes,
-            Turn::Session => sessions,
-            Turn::Resume => {
-                if let Some(sessions) = sessions {
-                    sessions.use_up(self.patience, now);
-                }
-                resumes
-            }
+            Turn::Session => &mut *sessions,
+            Turn::Resume => resumes,
         };
-        rate.as_mut().map_or(Some(Duration::ZERO), |rate| rate.take(self.patience, now))
+        let wait = rate.as_mut().map_or(Some(Duration::ZERO), |rate| rate.take(self.patience, now));
+        // One that is refused takes nobody's turn: anybody can say that a session goes on.
+        if turn == Turn::Resume && wait.is_some() {
+            sessions.iter_mut().for_each(|sessions| sessions.use_up(self.patience, now));
+        }
+        wait
     }
 }
 
@@ -191,6 +191,14 @@ mod tests {
         assert_eq!(storm(&other, Turn::Session, 10_000, now).0, 0, "what resumes leave");
         let after = now + 2 * SECOND;
         assert!(storm(&other, Turn::Session, 10_000, after).0 > 150, "and soon after them");
+    }
+
+    /// Anybody can say that a session goes on: who is refused must cost the others nothing.
+    #[test]
+    fn resumes_that_are_refused_take_no_turn_of_new_sessions() {
+        let (pacing, now) = (pacing(1000, 10), clock::now());
+        assert!(storm(&pacing, Turn::Resume, 100_000, now).0 <= 22);
+        assert!(storm(&pacing, Turn::Session, 500, now).0 == 500, "starved by the refused");
     }
 
     #[test]
