@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "it stops at the first surprise")]
 
 #[path = "../tests/world/mod.rs"]
-#[allow(dead_code, unreachable_pub, reason = "tests use the rest")]
+#[allow(unreachable_pub, reason = "tests are crates of their own")]
 mod world;
 
 use std::time::Duration;

@@ -6,9 +6,9 @@
 //! | filled to | then |
 //! |---|---|
 //! | 75 % | windows stop growing and shrink to a floor |
-//! | 85 % | who holds much gets no room to send; once a second those that hold most and have not moved since are ended, until 75 % |
-//! | 95 % | only who holds nothing gets room to send, and those that have not moved are ended at once |
-//! | 100 % | nobody gets room to send, and those that let most lie unread are ended, until 95 % |
+//! | 85 % | who holds much gets no room; each second the largest that stand still end, until 75 % |
+//! | 95 % | only who holds nothing gets room, and those that stand still end at once |
+//! | 100 % | nobody gets room, and those that let most lie unread end at once, until 95 % |
 //!
 //! A session without a lane is not stalled: its trunk is broken, and it is promised to wait. What
 //! it holds can't grow.

@@ -34,7 +34,7 @@ async fn clients_that_read_nothing_hold_up_nobody() {
         }
         lab.turns().await;
         for ((client, _), pushed) in stalled.iter().zip(pushed) {
-            assert_eq!(pull(client).await, pushed, "what was stalled is all there");
+            pull(client, pushed).await;
         }
     }
 }
@@ -50,7 +50,7 @@ async fn backends_that_read_nothing_hold_up_nobody() {
         }
         lab.turns().await;
         for ((_, backend), pushed) in stalled.iter().zip(pushed) {
-            assert_eq!(pull(backend).await, pushed, "what was stalled is all there");
+            pull(backend, pushed).await;
         }
     }
 }
@@ -62,7 +62,7 @@ async fn a_flood_of_tiny_frames_ends_no_lane() {
     let mut lab = Lab::start(Carrier::Tcp).await;
     let sessions = lab.open(64).await;
     let gate = lab.gate.clone();
-    lab.relay.spawn(async move {
+    let toggling = lab.relay.spawn(async move {
         loop {
             for state in [Gate::Shut, Gate::Open] {
                 gate.send_replace(state);
@@ -95,6 +95,8 @@ async fn a_flood_of_tiny_frames_ends_no_lane() {
     let batches = lab.node.metrics.batches.get_or_create(&labels).get();
     assert!(batches > 32 * each, "{batches} batches: most were gathered");
     assert_eq!(lab.node.metrics.lanes_lost.get(), 0, "a lane was lost");
+    toggling.abort();
+    lab.gate.send_replace(Gate::Open);
     assert_eq!(lab.node.metrics.replayed_segments.get(), 0);
     lab.turns().await;
 }
@@ -161,7 +163,7 @@ impl Lab {
             assert_eq!(next(&client).await, chunk(&[turn.to_le_bytes(); 256].concat()));
         }
         // A turn takes well below a millisecond; on a busy machine, a few.
-        assert!(start.elapsed() < Duration::from_millis(20) * TURNS, "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_millis(50) * TURNS, "{:?}", start.elapsed());
         client.reset(Cause::ClientClosed, "done");
     }
 }
@@ -178,17 +180,15 @@ async fn push(port: &SessionPort) -> usize {
     pushed
 }
 
-/// Reads everything that comes.
-async fn pull(port: &SessionPort) -> usize {
+/// Reads everything that was pushed.
+async fn pull(port: &SessionPort, pushed: usize) {
     let mut pulled = 0;
-    while let Ok(delivery) = timeout(Duration::from_millis(100), port.deliver()).await {
-        let delivery = delivery.unwrap();
-        port.consumed(delivery.seq);
-        if let Body::Chunk(chunk) = delivery.body {
-            pulled += chunk.payload.len();
-        }
+    while pulled < pushed {
+        let Body::Chunk(chunk) = next(port).await else { continue };
+        assert_eq!(chunk.payload, vec![7; CHUNK_BYTES_MAX]);
+        pulled += chunk.payload.len();
     }
-    pulled
+    assert_eq!(pulled, pushed, "what was stalled is all there");
 }
 
 /// Relays while the gate is open; what comes meanwhile waits in the sockets.
