@@ -42,7 +42,7 @@ async fn sessions_go_on_through_one_upgrade_after_another() -> anyhow::Result<()
     let mut upgraded_at = 0;
     for _ in 0..3 {
         upgraded_at = unix_ms();
-        upgrade(&mut stage.world).await?;
+        upgrade(&mut stage.world)?;
         stage.flows_since(unix_ms(), LIMIT).await?;
     }
     let outcome = stage.strike(upgraded_at).await?;
@@ -62,7 +62,7 @@ async fn resumable_clients_have_nothing_to_resume() -> anyhow::Result<()> {
     let setting = Setting { plain: 0, resumable: 20, habit, ..Setting::default() };
     let mut stage = Stage::set(setting).await?;
     for _ in 0..2 {
-        upgrade(&mut stage.world).await?;
+        upgrade(&mut stage.world)?;
         stage.flows_since(unix_ms(), LIMIT).await?;
     }
     let outcome = stage.strike(unix_ms()).await?;
@@ -78,7 +78,7 @@ async fn frames_that_are_under_way_arrive_whole() -> anyhow::Result<()> {
     let setting = Setting { plain: 4, resumable: 0, habit, ..Setting::default() };
     let mut stage = Stage::set(setting).await?;
     for _ in 0..2 {
-        upgrade(&mut stage.world).await?;
+        upgrade(&mut stage.world)?;
         stage.flows_since(unix_ms(), LIMIT).await?;
     }
     stage.strike(unix_ms()).await?.untouched()
@@ -107,7 +107,7 @@ async fn a_successor_that_fails_leaves_everybody_where_they_are() -> anyhow::Res
     ensure!(core.ended().is_none(), "it serves on: {}", core.printed());
 
     // And the next one succeeds.
-    upgrade(&mut stage.world).await?;
+    upgrade(&mut stage.world)?;
     stage.flows_since(unix_ms(), LIMIT).await?;
     stage.strike(unix_ms()).await?.untouched()
 }
@@ -122,7 +122,7 @@ async fn exchanges_end_in_words_and_are_made_once() -> anyhow::Result<()> {
     until("the backend has both requests", LIMIT, || backend.requests() == 2).await?;
     let socket = handover_socket(&world);
     let upgrading = async {
-        upgrade(&mut world).await?;
+        upgrade(&mut world)?;
         anyhow::Ok(world)
     };
     // New ones wait for whoever serves next.
@@ -153,7 +153,7 @@ async fn sessions_with_tls_are_told() -> anyhow::Result<()> {
     let mut world = World::start(plan).await?;
     let mut socket = world.client(0).open("/").await?;
     stories::echo(&mut socket, Message::text("hello")).await?;
-    upgrade(&mut world).await?;
+    upgrade(&mut world)?;
     ensure!(last_code(&mut socket).await? == 1012);
     let mut again = world.client(0).open("/").await;
     while again.is_err() {
@@ -164,7 +164,7 @@ async fn sessions_with_tls_are_told() -> anyhow::Result<()> {
 }
 
 /// Starts a new core, and waits for the end of the old one.
-async fn upgrade(world: &mut World) -> anyhow::Result<()> {
+fn upgrade(world: &mut World) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(world.folder.path().join("core.toml"))?;
     let fresh = world.run("core", "core", &text)?;
     let old = world.core.replace(fresh).context("the world has a core")?;
