@@ -67,9 +67,9 @@ impl Register {
         Arc::new(Self { config, limit, incoming, budget, metrics, trunks, pause, endpoints })
     }
 
-    /// The trunk that a lane belongs to, made if it is the first lane of the node's run, and the run
-    /// to tell the node if it is not this process's. The sessions of an older run end: the process
-    /// that held their clients is gone.
+    /// The trunk that a lane belongs to, made if it is the first lane of the node's run, and the
+    /// run to tell the node if it is not this process's. The sessions of an older run end: the
+    /// process that held their clients is gone.
     pub(crate) fn trunk(
         &self,
         peer: &LanePeer,

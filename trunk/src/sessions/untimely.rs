@@ -1,9 +1,9 @@
 //! A core's sessions that ended before their time, remembered for as long as their node may ask for
 //! them.
 //!
-//! The reset that ended one may be lost with its lane. A node that has heard nothing of the session
-//! by then asks where it stands; were it told "at nothing", it would tell its request for the second
-//! time.
+//! The reset that ended one may be lost with its lane. A node that has heard nothing of the
+//! session by then asks where it stands; were it told "at nothing", it would tell its request for
+//! the second time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
