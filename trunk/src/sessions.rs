@@ -1,6 +1,5 @@
 //! All sessions of one trunk at one end, and where the lane's frames go.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -33,9 +32,7 @@ pub(crate) struct Sessions {
     peer_run: Mutex<Option<Vec<u8>>>,
     /// At the core: where new sessions go.
     admission: Option<Admission>,
-    /// At the core: what a predecessor had taken on, or we had when a successor was to take over.
-    settled: Mutex<BTreeSet<u64>>,
-    /// At the core: what ended before its time, and a node may still ask for.
+    /// At the core: what is over, and a node may still ask for.
     untimely: Mutex<Untimely>,
     /// No lane comes up any more, and no session begins.
     closed: AtomicBool,
@@ -100,7 +97,6 @@ impl Sessions {
             peer_run: Mutex::new(None),
             fan_in: admission.is_none().then(|| FanIn::new(metrics.fan_out.clone())),
             admission,
-            settled: Mutex::default(),
             untimely: Mutex::default(),
             closed: AtomicBool::new(false),
             announcer,
@@ -247,10 +243,7 @@ impl Sessions {
         self.metrics.count_end(ended, replayed);
         if let Some(admission) = &self.admission {
             admission.limit.give_back();
-            self.remember(admission, id);
-            if let Some(cause) = ended {
-                self.untimely.lock().note(id, cause, clock::now());
-            }
+            self.remember(admission, id, ended);
         }
     }
 
@@ -332,7 +325,6 @@ mod handover;
 mod tests;
 mod untimely;
 
-use admit::reset;
 pub(crate) use admit::{Admission, SessionLimit};
 pub(crate) use handover::Pause;
 use untimely::Untimely;

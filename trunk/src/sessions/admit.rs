@@ -51,7 +51,7 @@ impl SessionLimit {
 impl Sessions {
     pub(super) fn handle_unknown(self: &Arc<Self>, id: u64, kind: Kind, lane: u32) {
         let (Some(admission), Some(queue)) = (&self.admission, self.queue(lane)) else { return };
-        if self.is_handed_over(admission, id, &kind, queue) {
+        if admission.pause.is_held() {
             return;
         }
         let asks = matches!(kind, Kind::Segment(_) | Kind::Attach(_));

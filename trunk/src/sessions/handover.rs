@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use antipode_proto::session::Session;
 use antipode_proto::trunk::v1::Cause;
-use antipode_proto::trunk::v1::frame::Kind;
+use antipode_runtime::clock;
 
-use super::{Admission, SessionLimit, Sessions, reset};
+use super::{Admission, SessionLimit, Sessions};
 use crate::peer::NodeIdentity;
 use crate::port::SessionPort;
-use crate::queue::LaneQueue;
 
 /// How far all trunks of a core have stopped for a process that takes over.
 #[derive(Debug, Default)]
@@ -71,21 +70,20 @@ impl Sessions {
     /// The numbers of all sessions that are here, and of those that ended and may be asked for.
     pub(crate) fn taken_on(&self) -> Vec<u64> {
         let here = self.cells.iter().map(|entry| *entry.key());
-        let settled = self.settled.lock();
         let untimely = self.untimely.lock();
-        let all: BTreeSet<_> = here.chain(settled.iter().copied()).chain(untimely.ids()).collect();
+        let all: BTreeSet<_> = here.chain(untimely.ids()).collect();
         all.into_iter().collect()
     }
 
     /// A predecessor had taken these on: what it did not hand over can't begin anew. Its request
     /// may have reached a backend.
     pub(crate) fn settle(&self, ids: Vec<u64>) {
-        self.settled.lock().extend(ids);
+        self.untimely.lock().settle(ids, clock::now());
     }
 
     /// Whether the trunk is to be kept though no lane carries it.
     pub(crate) fn is_in_use(&self) -> bool {
-        self.len() > 0 || !self.settled.lock().is_empty() || !self.untimely.lock().is_empty()
+        self.len() > 0 || !self.untimely.lock().is_empty()
     }
 
     /// A predecessor's session goes on here. `None` if there is no such lane, or it is here.
@@ -109,31 +107,15 @@ impl Sessions {
         self.admission.as_ref().map(|admission| &admission.node)
     }
 
-    /// A session that ends during the pause must not begin anew at a successor.
-    pub(super) fn remember(&self, admission: &Admission, id: u64) {
+    /// A session that has ended must not begin anew: here, if it ended before its time; at a
+    /// successor, however it ended during the pause.
+    pub(super) fn remember(&self, admission: &Admission, id: u64, ended: Option<Cause>) {
+        let now = clock::now();
         if admission.pause.is_held() {
-            self.settled.lock().insert(id);
+            self.untimely.lock().settle(vec![id], now);
+        } else if let Some(cause) = ended {
+            self.untimely.lock().note(id, cause, now);
         }
-    }
-
-    /// Whether a frame of a session that is not here is none for us to answer as usual: we pause,
-    /// or a predecessor had taken the session on.
-    pub(super) fn is_handed_over(
-        &self,
-        admission: &Admission,
-        id: u64,
-        kind: &Kind,
-        queue: &LaneQueue,
-    ) -> bool {
-        if admission.pause.is_held() {
-            return true;
-        }
-        let speaks = matches!(kind, Kind::Segment(_) | Kind::Attach(_));
-        if !speaks || !self.settled.lock().contains(&id) {
-            return false;
-        }
-        queue.answer(reset(id, Cause::CoreDraining, "the core was restarted"));
-        true
     }
 }
 

@@ -3,34 +3,55 @@
 //!
 //! The reset that ended one may be lost with its lane. A node that has heard nothing of the
 //! session by then asks where it stands; were it told "at nothing", it would tell its request for
-//! the second time.
+//! the second time. The same goes for what a process before this one had taken on and did not hand
+//! over.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use antipode_proto::trunk::v1::Cause;
 
-/// Sessions remembered at a time; the oldest give way.
+/// Sessions remembered at a time, beside those of another process; the oldest give way.
 pub(crate) const UNTIMELY_MAX: usize = 16 * 1024;
 
 /// One trunk's sessions that ended before their time.
 #[derive(Debug, Default)]
 pub(crate) struct Untimely {
-    causes: BTreeMap<u64, Cause>,
+    /// With when that was said last.
+    causes: BTreeMap<u64, (Cause, Instant)>,
     /// Oldest first.
     order: VecDeque<(Instant, u64)>,
+    /// How many came from another process, or were to go there: as many as that had.
+    settled: usize,
 }
 
 impl Untimely {
     /// A session has ended here.
     pub(crate) fn note(&mut self, id: u64, cause: Cause, now: Instant) {
-        if self.order.len() >= UNTIMELY_MAX
-            && let Some((_, oldest)) = self.order.pop_front()
+        if self.order.len() >= UNTIMELY_MAX + self.settled
+            && let Some((at, oldest)) = self.order.pop_front()
         {
-            self.causes.remove(&oldest);
+            self.remove(at, oldest);
         }
+        self.insert(id, cause, now);
+    }
+
+    /// These are over because a process takes over from another.
+    pub(crate) fn settle(&mut self, ids: Vec<u64>, now: Instant) {
+        self.settled += ids.len();
+        ids.into_iter().for_each(|id| self.insert(id, Cause::CoreDraining, now));
+    }
+
+    fn insert(&mut self, id: u64, cause: Cause, now: Instant) {
         self.order.push_back((now, id));
-        self.causes.insert(id, cause);
+        self.causes.insert(id, (cause, now));
+    }
+
+    /// What was said at `at`, unless more was said since.
+    fn remove(&mut self, at: Instant, id: u64) {
+        if self.causes.get(&id).is_some_and(|(_, last)| *last == at) {
+            self.causes.remove(&id);
+        }
     }
 
     /// The node has ended it itself: it does not ask.
@@ -40,14 +61,17 @@ impl Untimely {
 
     /// Why the session ended, if it was one of these.
     pub(crate) fn cause(&self, id: u64) -> Option<Cause> {
-        self.causes.get(&id).copied()
+        self.causes.get(&id).map(|(cause, _)| *cause)
     }
 
     /// Forgets those that ended longer than `window` ago: their nodes have given them up.
     pub(crate) fn expire(&mut self, window: Duration, now: Instant) {
         while self.order.front().is_some_and(|(at, _)| *at + window <= now) {
-            let Some((_, oldest)) = self.order.pop_front() else { return };
-            self.causes.remove(&oldest);
+            let Some((at, oldest)) = self.order.pop_front() else { return };
+            self.remove(at, oldest);
+        }
+        if self.order.is_empty() {
+            self.settled = 0;
         }
     }
 
@@ -116,6 +140,18 @@ mod tests {
         assert!(!untimely.is_empty());
         untimely.expire(window, start + window);
         assert!(untimely.is_empty() && untimely.order.is_empty());
+
+        untimely.settle((0..50_000).collect(), start);
+        untimely.note(50_000, Cause::Policy, start);
+        assert_eq!(untimely.cause(0), Some(Cause::CoreDraining), "none of those gives way");
+        untimely.expire(window, start + window);
+        assert!(untimely.is_empty() && untimely.settled == 0, "and they pass as well");
+
+        // One that was handed over after all, and ends here later.
+        untimely.settle(vec![7], start);
+        untimely.note(7, Cause::Policy, start + window / 2);
+        untimely.expire(window, start + window);
+        assert_eq!(untimely.cause(7), Some(Cause::Policy));
     }
 
     fn carry(from: &mut Bare, to: &Bare) {
