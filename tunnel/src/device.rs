@@ -190,8 +190,8 @@ impl Device {
     }
 
     /// Begins a handshake with a peer, or repeats the initiation of one under way: nothing if its
-    /// endpoint is not known, or if the last one went just now (200 ms ago, or half a
-    /// round trip), or was answered less than a second ago.
+    /// endpoint is not known, or if the last one went just now (200 ms ago, or 3/5 of a round
+    /// trip), or was answered less than a second ago.
     pub fn handshake(&self, peer: &PublicKey, now: Instant, replies: &mut Vec<Reply>) {
         let mut out = Outcome { replies, metrics: &self.metrics };
         if let Some(peer) = self.table().by_key.get(peer) {
