@@ -3,7 +3,7 @@
 
 mod hear;
 
-use antipode_proto::resume::{self, CORE_PREFIX, Frame, SUBPROTOCOL, Welcome};
+use antipode_proto::resume::{self, CORE_PREFIX, FIRST_EPOCH, Frame, SUBPROTOCOL, Welcome};
 use antipode_proto::session::Config;
 use antipode_proto::trunk::v1::Attach;
 use antipode_proto::trunk::v1::frame::Kind;
@@ -65,6 +65,7 @@ struct Racing {
 #[derive(Debug)]
 struct Attached {
     socket: Socket,
+    epoch: u64,
     since: Ms,
     heard: Ms,
     pinged: Ms,
@@ -72,8 +73,8 @@ struct Attached {
 }
 
 impl Attached {
-    fn new(socket: Socket, now: Ms) -> Self {
-        Self { socket, since: now, heard: now, pinged: now, pings: 0 }
+    fn new(socket: Socket, epoch: u64, now: Ms) -> Self {
+        Self { socket, epoch, since: now, heard: now, pinged: now, pings: 0 }
     }
 }
 
@@ -251,7 +252,7 @@ impl Resumable {
         self.session = Some(session);
         self.welcome = welcome;
         self.tries = 0;
-        self.current = Some(Attached::new(racing.socket, ctx.ms));
+        self.current = Some(Attached::new(racing.socket, FIRST_EPOCH, ctx.ms));
     }
 
     /// Asks for the session over a socket that has won.
@@ -269,7 +270,7 @@ impl Resumable {
             ctx.model.fail(ctx.ms, Some(self.talk), "an epoch was used twice");
         }
         self.last_attach = Some(attach.clone());
-        let mut asking = Attached::new(socket, ctx.ms);
+        let mut asking = Attached::new(socket, attach.epoch, ctx.ms);
         say(&mut asking.socket, Frame::Attach(attach));
         asking.socket.flush(ctx);
         if std::mem::take(&mut self.doubles) {

@@ -119,6 +119,10 @@ impl Resumable {
             }
             Frame::Moved(epoch) => {
                 ctx.note(self.site, "moved", self.talk, [epoch, 0]);
+                if self.current.as_ref().is_some_and(|attached| epoch <= attached.epoch) {
+                    let what = "an attachment was told that an older one has the session";
+                    ctx.model.fail(ctx.ms, Some(self.talk), what);
+                }
                 self.lose_current(ctx);
             }
             frame @ (Frame::Welcome(_)
