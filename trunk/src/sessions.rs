@@ -32,7 +32,7 @@ pub(crate) struct Sessions {
     peer_run: Mutex<Option<Vec<u8>>>,
     /// At the core: where new sessions go.
     admission: Option<Admission>,
-    /// At the core: what is over, and a node may still ask for.
+    /// What is over here, and not known to be over at the other end.
     untimely: Mutex<Untimely>,
     /// No lane comes up any more, and no session begins.
     closed: AtomicBool,
@@ -154,6 +154,8 @@ impl Sessions {
         if restarted {
             self.fan_in.iter().for_each(FanIn::clear);
             self.for_each_cell(|_| true, |cell| cell.change(Session::handle_peer_restart));
+            // The new process knows of none of these.
+            *self.untimely.lock() = Untimely::default();
         }
     }
 
@@ -175,6 +177,8 @@ impl Sessions {
         drop(current);
         self.ask_again(waiting);
         if self.admission.is_none() {
+            let over = self.untimely.lock().of_lane(index);
+            over.into_iter().for_each(|(id, cause)| lane.queue.answer(reset(id, cause, "")));
             self.for_each_cell(
                 |cell| cell.queue.index == index,
                 |cell| cell.change(Session::handle_link_up),
@@ -241,9 +245,9 @@ impl Sessions {
         let (replayed, ended) =
             cell.look(|machine| (machine.replayed(), machine.ended().map(|ended| ended.cause)));
         self.metrics.count_end(ended, replayed);
+        self.remember(&cell, ended);
         if let Some(admission) = &self.admission {
             admission.limit.give_back();
-            self.remember(admission, id, ended);
         }
     }
 
@@ -325,6 +329,7 @@ mod handover;
 mod tests;
 mod untimely;
 
+use admit::reset;
 pub(crate) use admit::{Admission, SessionLimit};
 pub(crate) use handover::Pause;
 use untimely::Untimely;

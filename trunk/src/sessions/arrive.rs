@@ -98,7 +98,7 @@ impl Sessions {
             Some(cell) => cell.handle_frame(kind),
             None => self.handle_unknown(session, kind, lane),
         }
-        if is_reset && !self.is_node() {
+        if is_reset {
             self.untimely.lock().forget(session);
         }
     }

@@ -8,7 +8,8 @@ use antipode_proto::session::Session;
 use antipode_proto::trunk::v1::Cause;
 use antipode_runtime::clock;
 
-use super::{Admission, SessionLimit, Sessions};
+use super::{SessionLimit, Sessions};
+use crate::cell::Cell;
 use crate::peer::NodeIdentity;
 use crate::port::SessionPort;
 
@@ -109,12 +110,12 @@ impl Sessions {
 
     /// A session that has ended must not begin anew: here, if it ended before its time; at a
     /// successor, however it ended during the pause.
-    pub(super) fn remember(&self, admission: &Admission, id: u64, ended: Option<Cause>) {
+    pub(super) fn remember(&self, cell: &Cell, ended: Option<Cause>) {
         let now = clock::now();
-        if admission.pause.is_held() {
-            self.untimely.lock().settle(vec![id], now);
+        if self.admission.as_ref().is_some_and(|admission| admission.pause.is_held()) {
+            self.untimely.lock().settle(vec![cell.id], now);
         } else if let Some(cause) = ended {
-            self.untimely.lock().note(id, cause, now);
+            self.untimely.lock().note(cell.id, cell.queue.index, cause, now);
         }
     }
 }

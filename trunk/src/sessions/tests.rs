@@ -70,6 +70,32 @@ async fn a_trunk_that_was_closed_takes_nothing_on() {
     assert!(core.lane_up(0).is_none(), "a lane that greeted just before finds it closed");
 }
 
+/// What goes into a cut counts as sent; the core would keep the backend waiting for minutes.
+#[test]
+fn a_reset_that_was_lost_with_its_lane_is_said_again() {
+    let identity = NodeIdentity::for_tests("node");
+    let mut node = Bare::node(ONE_LANE, Config::default(), Metrics::default());
+    let mut core = Bare::core(ONE_LANE, Config::default(), Metrics::default(), identity, 10);
+    core.lane_up(0);
+    node.lane_up(0);
+    let port = node.open(RequestHead::default()).unwrap();
+    core.handle_batch(0, node.collect_batch(0, clock::now()).unwrap()).unwrap();
+    let incoming = core.next_incoming().unwrap();
+    port.reset(Cause::ClientLost, "the client has gone");
+    assert!(node.collect_batch(0, clock::now()).is_some(), "and is lost");
+
+    core.lane_up(0);
+    node.lane_up(0);
+    if let Some(batch) = node.collect_batch(0, clock::now()) {
+        core.handle_batch(0, batch).unwrap();
+    }
+    let ended = incoming.port.try_ready().expect_err("the backend learns the truth");
+    assert_eq!(ended.cause, Cause::ClientLost);
+    node.handle_timeout(clock::now() + Config::default().resume_window);
+    node.lane_up(0);
+    assert!(node.collect_batch(0, clock::now()).is_none(), "for as long as the core may keep it");
+}
+
 /// Whoever opens a session has looked the trunk up before.
 #[test]
 fn a_session_that_is_opened_as_the_trunk_closes_ends() {
