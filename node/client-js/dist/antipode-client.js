@@ -1544,6 +1544,9 @@ function toBody({ seq, ack, credit, ...body }) {
 // machine, and how it ends. Which attachment carries the frames is not its business.
 
 
+/** The core counts its window from when it notices the loss, which may be later than we do. */
+const WINDOW_SLACK_MS = 30_000;
+
 /** After the end was told to the application, the peer has this long to hear of it too. */
 const LINGER_MS = 5000;
 
@@ -1574,7 +1577,8 @@ class Conversation {
   constructor(environment, { windowMs, messageBytesMax }, on) {
     this.#environment = environment;
     this.#on = on;
-    this.#session = new Session("client", { resumeWindowMs: windowMs }, environment.now());
+    const resumeWindowMs = windowMs + WINDOW_SLACK_MS;
+    this.#session = new Session("client", { resumeWindowMs }, environment.now());
     this.#outbox = new Outbox((error) => this.#handleRead(error));
     this.#assembler = new Assembler(messageBytesMax);
   }
@@ -2103,7 +2107,7 @@ class Roaming {
     this.#on = on;
     this.#token = welcome.token;
     this.#core = welcome.core;
-    this.#windowMs = welcome.window_ms;
+    this.#windowMs = welcome.window_ms + WINDOW_SLACK_MS;
     this.#pingMs = welcome.ping_ms;
     this.#backoff = new Backoff(environment.random);
     const ping = (n) => this.#live?.sendFrame({ kind: "ping", n });

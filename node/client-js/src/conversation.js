@@ -13,6 +13,9 @@ import { Assembler, MessageError } from "./message.js";
 import { Outbox } from "./outbox.js";
 import { Session } from "./session.js";
 
+/** The core counts its window from when it notices the loss, which may be later than we do. */
+export const WINDOW_SLACK_MS = 30_000;
+
 /** After the end was told to the application, the peer has this long to hear of it too. */
 const LINGER_MS = 5000;
 
@@ -43,7 +46,8 @@ export class Conversation {
   constructor(environment, { windowMs, messageBytesMax }, on) {
     this.#environment = environment;
     this.#on = on;
-    this.#session = new Session("client", { resumeWindowMs: windowMs }, environment.now());
+    const resumeWindowMs = windowMs + WINDOW_SLACK_MS;
+    this.#session = new Session("client", { resumeWindowMs }, environment.now());
     this.#outbox = new Outbox((error) => this.#handleRead(error));
     this.#assembler = new Assembler(messageBytesMax);
   }

@@ -12,6 +12,7 @@ import { Attachment, RESUME_PROTOCOL } from "./attachment.js";
 import { Backoff } from "./backoff.js";
 import { REPLACED, SESSION_LOST, telling, TRUNK_PROTOCOL } from "./cause.js";
 import { CLOSE_MOVED, CLOSE_NOT_RESUMED } from "./close.js";
+import { WINDOW_SLACK_MS } from "./conversation.js";
 import { Liveness } from "./liveness.js";
 import { Race } from "./race.js";
 
@@ -68,7 +69,7 @@ export class Roaming {
     this.#on = on;
     this.#token = welcome.token;
     this.#core = welcome.core;
-    this.#windowMs = welcome.window_ms;
+    this.#windowMs = welcome.window_ms + WINDOW_SLACK_MS;
     this.#pingMs = welcome.ping_ms;
     this.#backoff = new Backoff(environment.random);
     const ping = (n) => this.#live?.sendFrame({ kind: "ping", n });
