@@ -7,7 +7,7 @@
 //! | [`accept`] | the core's end: lanes in, sessions out |
 //! | [`carrier`] | what a lane runs on: a QUIC stream in the tunnel, or TCP through an interface |
 //! | [`peer`] | who is at the other end, and how the trunk does |
-//! | [`solo`] | a lane of its own for one session, driven by whoever holds its other side |
+//! | [`mod@solo`] | a lane of its own for one session, driven by whoever holds its other side |
 //! | [`handover`] | how sessions leave a core's process for the next |
 //! | [`bare`] | one end without tasks, timers or a network, moved by hand |
 //! | [`budget`] | most bytes that all sessions of a process may hold |

@@ -1,7 +1,7 @@
 //! One WebSocket at the node, as a pure machine: frames up, frames down, pings, closes, deadlines.
 //!
 //! The driver feeds bytes and deliveries in ([`Relay::handle_read`], `handle_*`), then drains
-//! [`Relay::poll_up`], [`Relay::poll_consumed`] and [`Relay::out`], then waits until
+//! [`Relay::poll_up`], [`Relay::poll_consumed`] and [`Relay::socket_buffers`], then waits until
 //! [`Relay::poll_timeout`]. While a session idles the machine holds no buffer.
 
 mod down;
