@@ -80,7 +80,12 @@ impl Resumables {
     ///
     /// If the program does not end.
     pub fn leave(self) -> anyhow::Result<History> {
-        self.program.terminate(FAREWELL).context("the clients leave")?;
+        let status = self.program.terminate(FAREWELL).context("the clients leave")?;
+        if !status.success() {
+            let printed = self.program.printed();
+            let words: Vec<_> = printed.lines().filter(|line| !line.starts_with('{')).collect();
+            anyhow::bail!("the clients' program ended with {status}: {}", words.join("\n"));
+        }
         Ok(self.history())
     }
 
