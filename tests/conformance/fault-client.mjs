@@ -67,7 +67,8 @@ class Person {
     tell(this.session, "close", code);
     if (reason) tell(this.session, "reason", reason);
     here -= 1;
-    if (here === 0) process.exit(0);
+    // Not before all that was told is out: an exit throws away what the pipe had no room for.
+    if (here === 0) process.stdout.write("\n", () => process.exit(0));
   }
 }
 
