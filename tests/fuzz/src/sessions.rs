@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use antipode_proto::body::Body;
+use antipode_proto::body::{Body, INITIAL_CREDIT_BYTES};
 use antipode_proto::handover::v1::SessionState;
 use antipode_proto::seq::Seq;
 use antipode_proto::session::{Config, Session, Side};
 use antipode_proto::trunk::v1::frame::Kind;
-use antipode_proto::trunk::v1::{Cause, Chunk, End, RequestHead, ResponseHead};
+use antipode_proto::trunk::v1::{
+    Attach, Attached, Cause, Chunk, End, RequestHead, ResponseHead, Segment,
+};
 use antipode_runtime::clock;
 use bytes::Bytes;
 use prost::Message;
@@ -61,6 +63,8 @@ struct Lab {
     up: bool,
     /// Frames may be lost, doubled and late, as those of older lanes are.
     has_limbo: bool,
+    /// The far end has a machine: a core makes one of a session's first segment.
+    is_known: bool,
 }
 
 struct Endpoint {
@@ -88,7 +92,7 @@ impl Lab {
         } else {
             ends[1].session.handle_link_up();
         }
-        Self { now, ends, up: true, has_limbo: mode & 2 != 0 }
+        Self { now, ends, up: true, has_limbo: mode & 2 != 0, is_known: mode & 1 != 0 }
     }
 
     fn call(&mut self, what: u8, how: u8) {
@@ -131,6 +135,9 @@ impl Lab {
     }
 
     fn transmit(&mut self, from: usize) {
+        if from == 1 && !self.is_known {
+            return;
+        }
         let Some(kind) = self.ends[from].session.poll_transmit() else { return };
         assert!(self.up, "sent without a link");
         self.ends[1 - from].arriving.push_back(kind);
@@ -143,6 +150,17 @@ impl Lab {
     }
 
     fn take(&mut self, to: usize, kind: Kind) {
+        if to == 1 && !self.is_known {
+            self.is_known = matches!(kind, Kind::Segment(Segment { seq: 1, .. }));
+            if let Kind::Attach(Attach { epoch, .. }) = kind {
+                let (received, credit) = (0, INITIAL_CREDIT_BYTES);
+                let answer = Attached { epoch, received, credit };
+                self.ends[0].arriving.push_back(Kind::Attached(answer));
+            }
+            if !self.is_known {
+                return;
+            }
+        }
         let outcome = self.ends[to].session.handle_frame(kind);
         assert!(outcome.is_ok() || self.has_limbo, "an honest peer: {outcome:?}");
         if let Err(error) = outcome {
