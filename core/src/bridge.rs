@@ -99,10 +99,21 @@ impl Bridge {
 
     async fn serve(self: Arc<Self>, head: RequestHead, port: SessionPort) {
         let port = Arc::new(port);
-        self.metrics.session_opened(head.kind());
+        let kind = head.kind();
+        self.see_out(kind, &port, self.carry(head, &port)).await;
+    }
+
+    /// Carries a session to its end, or to that of the drain's grace, and counts it.
+    async fn see_out(
+        &self,
+        kind: SessionKind,
+        port: &SessionPort,
+        carried: impl Future<Output = Result<Cause, Ended>>,
+    ) {
+        self.metrics.session_opened(kind);
         let open = OpenSession::new(&self.metrics);
         let (cause, detail) = tokio::select! {
-            ended = self.carry(head, &port) => match ended {
+            ended = carried => match ended {
                 Ok(cause) => (cause, String::new()),
                 Err(Ended { cause, detail }) => (cause, detail),
             },

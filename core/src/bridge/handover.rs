@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use antipode_proto::trunk::v1::{Cause, SessionKind};
-use antipode_trunk::{Ended, NodeIdentity, SessionPort};
-use tracing::{Instrument, debug, info_span};
+use antipode_trunk::{NodeIdentity, SessionPort};
+use tracing::{Instrument, info_span};
 
 use super::websocket::{self, Parts};
-use super::{Bridge, OpenSession, Place, Room};
-use crate::metrics::cause_label;
+use super::{Bridge, Place, Room};
 
 impl Bridge {
     /// Runs what can't be handed over; `None`: a successor did not wait for it, and the session
@@ -47,22 +46,9 @@ impl Bridge {
         let span = info_span!("session", session.id = port.id(), node = node.name);
         let bridge = Arc::clone(self);
         let session = async move {
-            bridge.metrics.session_opened(SessionKind::Websocket);
-            let open = OpenSession::new(&bridge.metrics);
             let _place = bridge.room.keep();
-            let (cause, detail) = tokio::select! {
-                ended = websocket::go_on(&bridge, &port, parts) => match ended {
-                    Ok(cause) => (cause, String::new()),
-                    Err(Ended { cause, detail }) => (cause, detail),
-                },
-                () = bridge.grace_over() => {
-                    port.reset(Cause::CoreDraining, "the core is draining");
-                    (Cause::CoreDraining, String::new())
-                }
-            };
-            open.close(cause);
-            debug!(cause = cause_label(cause), detail, "session closed");
-            port.finished().await;
+            let carried = websocket::go_on(&bridge, &port, parts);
+            bridge.see_out(SessionKind::Websocket, &port, carried).await;
         };
         self.shutdown.spawn(session.instrument(span));
     }
