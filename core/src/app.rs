@@ -12,7 +12,8 @@ use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::accept::{Listen, StartError as TrunkStartError};
 use antipode_trunk::{AcceptConfig, Budget, Incoming, SessionConfig, TrunkServer};
 use antipode_tunnel::{
-    BindError, HostedError, HostedTunnel, SocketError, TrunkTuning, Tunnel, TunnelConfig, Underlay,
+    BindError, Class, HostedError, HostedTunnel, SocketError, TrunkTuning, Tunnel, TunnelConfig,
+    Underlay,
 };
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
@@ -255,10 +256,10 @@ async fn trunks(
 ) -> Result<(TrunkServer, mpsc::Receiver<Incoming>), StartError> {
     let port = config.trunk.port;
     let listen = match config.trunk.carrier {
-        Carrier::Quic => Listen::Quic(underlay.quic_socket(port)?),
+        Carrier::Quic => Listen::Quic(underlay.quic_socket(port, Class::Chat)?),
         Carrier::Tcp => {
             // The error of this one says how the tunnel's address gets onto the interface.
-            drop(underlay.quic_socket(0)?);
+            drop(underlay.quic_socket(0, Class::Chat)?);
             let address = underlay.tcp_bind_address(port).expect("checked with the settings");
             Listen::Tcp(antipode_runtime::listen::bind_tcp("trunk.port", address).await?)
         }

@@ -18,7 +18,8 @@ use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::dial::StartError as TrunkStartError;
 use antipode_trunk::{Budget, SessionConfig, Trunks, TrunksConfig};
 use antipode_tunnel::{
-    BindError, HostedError, HostedTunnel, SocketError, TrunkTuning, Tunnel, TunnelConfig, Underlay,
+    BindError, Class, HostedError, HostedTunnel, SocketError, TrunkTuning, Tunnel, TunnelConfig,
+    Underlay,
 };
 use prometheus_client::registry::Registry;
 use tracing::info;
@@ -212,7 +213,7 @@ fn trunks(
 ) -> Result<Trunks, StartError> {
     // Over TCP it is not kept; but its error says how the tunnel's address gets onto the interface,
     // without which the core's WireGuard drops what we send.
-    let socket = underlay.quic_socket(0)?;
+    let socket = underlay.quic_socket(0, Class::Chat)?;
     let socket = match config.trunk.carrier {
         Carrier::Quic => Some(socket),
         Carrier::Tcp => None,

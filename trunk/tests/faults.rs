@@ -17,7 +17,7 @@ use antipode_proto::registry::v1::Carrier;
 use antipode_proto::trunk::v1::Cause;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::{CoreTarget, NodeIdentity, OpenError};
-use antipode_tunnel::{PeerConfig, PrivateKey, PublicKey, TRUNK_PORT, Tunnel, TunnelConfig};
+use antipode_tunnel::{Class, PeerConfig, PrivateKey, PublicKey, TRUNK_PORT, Tunnel, TunnelConfig};
 use tokio::time::{Instant, sleep, timeout};
 
 use path::{Cut, Path};
@@ -57,7 +57,7 @@ impl Lab {
             keepalive: Some(Duration::from_secs(10)),
             ..PeerConfig::new(core_key.public_key())
         }]);
-        let node = Node::start_on(&world, [2; 16], node_tunnel.udp_socket(0).unwrap());
+        let node = Node::start_on(&world, [2; 16], node_tunnel.udp_socket(0, Class::Chat).unwrap());
         let waking = node_tunnel.clone();
         node.trunks.on_dial(move |address| waking.handshake_to(address));
         node.dial(target(core_key.public_key()));
@@ -101,7 +101,7 @@ async fn core(
     let shutdown = Shutdown::default();
     let tunnel = tunnel(key, &shutdown);
     tunnel.set_peers(vec![PeerConfig::new(node.public_key())]);
-    let socket = tunnel.udp_socket(TRUNK_PORT).unwrap();
+    let socket = tunnel.udp_socket(TRUNK_PORT, Class::Chat).unwrap();
     let at = SocketAddr::from((key.public_key().address(), TRUNK_PORT));
     let mut core = Core::start_on(world, run, socket, at).await;
     core.tunnel = Some(shutdown);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use antipode_tunnel::{
-    Metrics, PeerConfig, PrivateKey, TRUNK_PORT, Tasks, TrunkTuning, Tunnel, TunnelConfig,
+    Class, Metrics, PeerConfig, PrivateKey, TRUNK_PORT, Tasks, TrunkTuning, Tunnel, TunnelConfig,
     transport_config,
 };
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -114,7 +114,7 @@ fn sockets(carrier: Carrier, tasks: &Tasks) -> Result<Sockets, Failure> {
     node.set_peers(vec![PeerConfig { endpoint, ..PeerConfig::new(core.public_key()) }]);
     core.set_peers(vec![PeerConfig::new(node.public_key())]);
     let target = SocketAddr::new(core.address().into(), TRUNK_PORT);
-    Ok((node.udp_socket(0)?, core.udp_socket(TRUNK_PORT)?, target))
+    Ok((node.udp_socket(0, Class::Chat)?, core.udp_socket(TRUNK_PORT, Class::Chat)?, target))
 }
 
 fn configs() -> Result<(quinn::ServerConfig, quinn::ClientConfig), Failure> {

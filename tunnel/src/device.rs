@@ -7,7 +7,7 @@
 //! All methods take `&self`: each peer has its own lock, and the set of peers is swapped whole.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,8 @@ use crate::key::{PrivateKey, PublicKey};
 use crate::link::{MESSAGE_BYTES_MAX, Outcome, Peer};
 use crate::metrics::{Direction, DropReason, HandshakeOutcome, Metrics};
 use crate::packet::INNER_MTU_MAX_BYTES;
-pub use crate::peer::{Endpoint, PeerConfig, PeerState, Reply, Sealed};
+pub use crate::peer::{PeerConfig, PeerState, Reply, Sealed};
+pub use crate::way::Way;
 
 /// How often [`Device::tick`] is due. boringtun names no next deadline and lets its time pass only
 /// inside its timers; its own device uses the same period.
@@ -119,7 +120,7 @@ impl Device {
     /// its sender may send. What has to be answered is added to `replies`.
     pub fn open<'a>(
         &self,
-        from: Endpoint,
+        from: Way,
         datagram: &[u8],
         now: Instant,
         scratch: &'a mut Scratch,
@@ -148,7 +149,7 @@ impl Device {
         packet: &[u8],
         out: &mut [u8],
         now: Instant,
-    ) -> Result<(Endpoint, Sealed), DropReason> {
+    ) -> Result<(Way, Sealed), DropReason> {
         let counted = |reason| {
             self.metrics.dropped(reason);
             reason
@@ -159,10 +160,10 @@ impl Device {
             return Err(counted(DropReason::TooBig));
         }
         let mut link = peer.link.lock();
-        let endpoint = link.endpoint().ok_or_else(|| counted(DropReason::NoEndpoint))?;
+        let way = link.way().ok_or_else(|| counted(DropReason::NoEndpoint))?;
         let sealed = link.seal(packet, out, now).ok_or_else(|| counted(DropReason::TooBig))?;
         self.count_sealed(sealed, packet.len());
-        Ok((endpoint, sealed))
+        Ok((way, sealed))
     }
 
     /// Counts one packet that a peer's link has taken.
@@ -220,7 +221,7 @@ impl Device {
     fn peer_of<'t>(
         &self,
         table: &'t Table,
-        from: Endpoint,
+        from: Way,
         datagram: &[u8],
         now: Instant,
         replies: &mut Vec<Reply>,
@@ -262,14 +263,8 @@ impl Device {
     }
 
     /// Whether a handshake message may cost us a key agreement.
-    fn admit(
-        &self,
-        from: Endpoint,
-        message: &[u8],
-        now: Instant,
-        replies: &mut Vec<Reply>,
-    ) -> bool {
-        let outcome = match self.admission.lock().judge(from.remote.ip(), message, now) {
+    fn admit(&self, from: Way, message: &[u8], now: Instant, replies: &mut Vec<Reply>) -> bool {
+        let outcome = match self.admission.lock().judge(source(from), message, now) {
             Verdict::Pass => return true,
             Verdict::Cookie(cookie) => {
                 replies.push(Reply { to: from, bytes: cookie.to_vec() });
@@ -318,6 +313,11 @@ fn free_index(used: &mut BTreeSet<u32>) -> Option<u32> {
             return Some(index);
         }
     }
+}
+
+/// Whom a handshake is counted under. Streams have proven who they are; they share one place.
+fn source(from: Way) -> IpAddr {
+    from.remote().map_or(IpAddr::from(Ipv6Addr::UNSPECIFIED), |remote| remote.ip())
 }
 
 /// The source address of an IP packet whose header is whole.

@@ -18,6 +18,7 @@ use crate::cidr::Cidr;
 use crate::key::PublicKey;
 use crate::peer::{PeerConfig, PeerState};
 use crate::tunnel::SocketError;
+use crate::way::Way;
 
 /// The host's interface could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -216,6 +217,9 @@ fn peer_state(line: &str, now: Duration) -> Option<PeerState> {
     Some(PeerState {
         public_key: key.parse().ok()?,
         endpoint: endpoint.parse().ok(),
+        way: endpoint.parse().ok().map(|remote: SocketAddr| Way::from(remote)),
+        sent: 0,
+        arrived: 0,
         handshake_age,
         silence: None,
         bytes_in: bytes_in.parse().ok()?,

@@ -12,7 +12,11 @@
 //! | [`packet`] | IPv6 and UDP headers, built and read |
 //! | `inbox` | bounded queues of what arrived for a socket inside the tunnel |
 //! | `outer` | the real UDP socket: segmentation offload out, batches in |
-//! | [`tunnel`] | the driver task, and [`Tunnel`], the handle that programs hold |
+//! | [`way`] | how datagrams get to a peer: UDP, a stream, through a neighbour |
+//! | `exits` | where datagrams leave, by way |
+//! | [`tunnel`] | [`Tunnel`], the handle that programs hold |
+//! | `shared` | what its tasks share, and the driver |
+//! | [`Class`] | what waits for whom |
 //! | `send` | padding, encryption and runs on the way out |
 //! | `quic` | the socket quinn runs on |
 //! | [`tuning`] | quinn's transport settings for paths of 250 ms |
@@ -27,7 +31,9 @@
 
 mod admission;
 pub mod cidr;
+mod class;
 pub mod device;
+mod exits;
 pub mod hosted;
 mod inbox;
 pub mod key;
@@ -38,11 +44,14 @@ pub mod packet;
 mod peer;
 mod quic;
 mod send;
+mod shared;
 pub mod tuning;
 pub mod tunnel;
 pub mod underlay;
+pub mod way;
 
 pub use cidr::Cidr;
+pub use class::Class;
 pub use hosted::{HostedError, HostedTunnel};
 pub use key::{KeyError, PrivateKey, PublicKey, TRUNK_PORT, tunnel_address};
 pub use metrics::Metrics;
@@ -50,3 +59,4 @@ pub use peer::{PeerConfig, PeerState};
 pub use tuning::{TrunkTuning, transport_config};
 pub use tunnel::{BindError, SocketError, Tasks, Tunnel, TunnelConfig};
 pub use underlay::Underlay;
+pub use way::Way;

@@ -10,6 +10,7 @@
 
 mod held;
 mod message;
+mod order;
 mod pace;
 
 use std::time::{Duration, Instant};
@@ -23,10 +24,12 @@ use tracing::{debug, warn};
 use crate::key::{PrivateKey, PublicKey};
 use crate::metrics::{DropReason, HandshakeOutcome, Metrics};
 use crate::packet::INNER_MTU_MAX_BYTES;
-use crate::peer::{Endpoint, PeerConfig, PeerState, Reply, Sealed};
+use crate::peer::{PeerConfig, PeerState, Reply, Sealed};
+use crate::way::Way;
 use held::Held;
 pub(crate) use message::{KIND_COOKIE, KIND_DATA, KIND_RESPONSE};
-use message::{data_reason, flushed, is_data};
+use message::{data_reason, flushed, is_copy, is_data};
+use order::Order;
 use pace::Pace;
 
 /// What WireGuard adds to an inner packet: header 16, tag 16.
@@ -57,7 +60,11 @@ pub(crate) struct Peer {
 pub(crate) struct Link {
     pub(crate) tunn: Tunn,
     config: PeerConfig,
-    endpoint: Option<Endpoint>,
+    way: Option<Way>,
+    /// The way was chosen for us and stays, wherever the peer is heard from.
+    is_chosen: bool,
+    order: Order,
+    sent_count: u64,
     created: Instant,
     heard: Option<Instant>,
     sent: Option<Instant>,
@@ -79,7 +86,10 @@ impl Peer {
         let tunn = Tunn::new(secret, public_key.dalek(), None, None, index, Some(unlimited));
         let link = Link {
             tunn,
-            endpoint: config.endpoint.map(Endpoint::from),
+            way: config.endpoint.map(Way::from),
+            is_chosen: false,
+            order: Order::default(),
+            sent_count: 0,
             config,
             created: now,
             heard: None,
@@ -99,7 +109,10 @@ impl Peer {
         let (handshake_age, bytes_out, bytes_in, loss, rtt_ms) = link.tunn.stats();
         PeerState {
             public_key: self.public_key,
-            endpoint: link.endpoint.map(|endpoint| endpoint.remote),
+            endpoint: link.way.and_then(Way::remote),
+            way: link.way,
+            sent: link.sent_count,
+            arrived: link.order.arrived(),
             handshake_age,
             silence: link.heard.map(|heard| now.saturating_duration_since(heard)),
             bytes_in: u64::try_from(bytes_in).unwrap_or(u64::MAX),
@@ -119,15 +132,26 @@ enum Underway {
 }
 
 impl Link {
-    pub(crate) fn endpoint(&self) -> Option<Endpoint> {
-        self.endpoint
+    pub(crate) const fn way(&self) -> Option<Way> {
+        self.way
+    }
+
+    /// Goes this way from now on, wherever the peer is heard from.
+    pub(crate) const fn choose_way(&mut self, way: Way) {
+        self.way = Some(way);
+        self.is_chosen = true;
+    }
+
+    /// Counts copies of data messages that went.
+    pub(crate) const fn count_copies(&mut self, copies: u64) {
+        self.sent_count += copies;
     }
 
     /// Takes over changed settings. Keys stay; a roamed endpoint stays too, unless the setting
     /// moved.
     pub(crate) fn reconfigure(&mut self, config: PeerConfig) {
         if config.endpoint != self.config.endpoint && config.endpoint.is_some() {
-            self.endpoint = config.endpoint.map(Endpoint::from);
+            self.way = config.endpoint.map(Way::from);
         }
         self.config = config;
     }
@@ -154,7 +178,10 @@ impl Link {
             | TunnResult::WriteToTunnelV6(..) => Sealed::Waits,
         };
         match sealed {
-            Sealed::Data(_) => self.sent = Some(now),
+            Sealed::Data(_) => {
+                self.sent = Some(now);
+                self.sent_count += 1;
+            }
             Sealed::Handshake(_) => {
                 self.waiting = true;
                 self.expired = false;
@@ -171,7 +198,7 @@ impl Link {
     /// [`MESSAGE_BYTES_MAX`].
     pub(crate) fn open<'a>(
         &mut self,
-        from: Endpoint,
+        from: Way,
         datagram: &[u8],
         now: Instant,
         scratch: &'a mut [u8],
@@ -183,7 +210,7 @@ impl Link {
         if datagram.is_empty() {
             return None;
         }
-        match self.tunn.decapsulate(Some(from.remote.ip()), datagram, scratch) {
+        match self.tunn.decapsulate(from.remote().map(|remote| remote.ip()), datagram, scratch) {
             TunnResult::WriteToNetwork(reply) => {
                 out.replies.push(Reply { to: from, bytes: reply.to_vec() });
                 self.heard_from(from, now);
@@ -202,7 +229,7 @@ impl Link {
                 None
             }
             TunnResult::Done => {
-                self.heard_data(from, now, out);
+                self.heard_data(from, datagram, now, out);
                 None
             }
             TunnResult::WriteToTunnelV4(packet, _) if packet.len() < IPV4_HEADER_BYTES => {
@@ -210,10 +237,13 @@ impl Link {
                 None
             }
             TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
-                self.heard_data(from, now, out);
+                self.heard_data(from, datagram, now, out);
                 Some(packet)
             }
             TunnResult::Err(error) => {
+                if is_copy(&error) {
+                    self.order.count();
+                }
                 self.refuse(kind, &error, now, out.metrics);
                 None
             }
@@ -240,7 +270,7 @@ impl Link {
             | TunnResult::WriteToTunnelV6(..) => {}
         }
         let Some(keepalive) = self.config.keepalive else { return };
-        if self.endpoint.is_none() {
+        if self.way.is_none() {
             return;
         }
         self.watch(now, silence_max, out);
@@ -271,7 +301,7 @@ impl Link {
 
     fn initiate(&mut self, underway: Underway, now: Instant, out: &mut Outcome<'_>) {
         let mut message = [0u8; MESSAGE_BYTES_MAX];
-        if self.endpoint.is_none() {
+        if self.way.is_none() {
             return;
         }
         if let TunnResult::WriteToNetwork(bytes) =
@@ -296,13 +326,15 @@ impl Link {
             return;
         }
         if let Some(configured) = self.config.endpoint {
-            self.endpoint = Some(configured.into());
+            if !self.is_chosen {
+                self.way = Some(configured.into());
+            }
         }
         self.handshake(now, out);
     }
 
     fn transmit(&mut self, bytes: Vec<u8>, now: Instant, out: &mut Outcome<'_>) {
-        let Some(to) = self.endpoint else { return };
+        let Some(to) = self.way else { return };
         if !is_data(&bytes) {
             out.metrics.handshake(HandshakeOutcome::Initiated);
             self.pace.initiated(now);
@@ -313,22 +345,30 @@ impl Link {
 
     /// Roaming. Towards a peer that came to us we answer from the address it asked; towards one we
     /// were told of, the system chooses, since our own addresses may come and go.
-    fn heard_from(&mut self, from: Endpoint, now: Instant) {
+    fn heard_from(&mut self, from: Way, now: Instant) {
         self.heard = Some(now);
-        let local = from.local.filter(|_| self.config.endpoint.is_none());
-        self.endpoint = Some(Endpoint { remote: from.remote, local });
+        if self.is_chosen {
+            return;
+        }
+        let has_called = self.config.endpoint.is_none();
+        self.way = Some(if has_called { from } else { from.from_any() });
     }
 
     /// A data message came: as the answering side, this is when keys may be used.
-    fn heard_data(&mut self, from: Endpoint, now: Instant, out: &mut Outcome<'_>) {
-        self.heard_from(from, now);
+    fn heard_data(&mut self, from: Way, message: &[u8], now: Instant, out: &mut Outcome<'_>) {
+        self.order.count();
+        if self.order.is_newer(message) {
+            self.heard_from(from, now);
+        } else {
+            self.heard = Some(now);
+        }
         if self.waiting {
             self.flush(from, now, out);
         }
     }
 
     /// Sends what waited for keys: boringtun's packet first, it is the oldest.
-    fn flush(&mut self, to: Endpoint, now: Instant, out: &mut Outcome<'_>) {
+    fn flush(&mut self, to: Way, now: Instant, out: &mut Outcome<'_>) {
         let mut message = [0u8; MESSAGE_BYTES_MAX];
         for _ in 0..=QUEUED_PACKETS_MAX {
             match self.tunn.decapsulate(None, &[], &mut message) {

@@ -113,6 +113,8 @@ pub enum DropReason {
     NoPeer,
     /// On the way out: the peer has no known endpoint.
     NoEndpoint,
+    /// On the way out: the stream, or the neighbour, is gone.
+    NoWay,
     /// On the way out: larger than the tunnel's MTU.
     TooBig,
     /// On the way out: the real socket did not take it.
@@ -121,7 +123,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Empty,
         Self::Malformed,
         Self::UnknownIndex,
@@ -140,6 +142,7 @@ impl DropReason {
         Self::QueueFull,
         Self::NoPeer,
         Self::NoEndpoint,
+        Self::NoWay,
         Self::TooBig,
         Self::NotSent,
     ];
@@ -166,6 +169,7 @@ impl DropReason {
             Self::QueueFull => "queue_full",
             Self::NoPeer => "no_peer",
             Self::NoEndpoint => "no_endpoint",
+            Self::NoWay => "no_way",
             Self::TooBig => "too_big",
             Self::NotSent => "not_sent",
         }

@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use crate::peer::Endpoint;
+use crate::way::Way;
 
 /// Asked of the kernel for each direction; it gives what `net.core.rmem_max` allows.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
@@ -69,14 +69,20 @@ impl OuterSocket {
 
     /// Sends a run of datagrams, each `segment` long but the last. The only error is `WouldBlock`;
     /// what else can go wrong quinn-udp logs, once a minute.
-    pub(crate) fn try_send(&self, to: Endpoint, run: &[u8], segment: usize) -> io::Result<()> {
-        let Some(destination) = self.reachable(to.remote) else { return Ok(()) };
+    pub(crate) fn try_send(
+        &self,
+        remote: SocketAddr,
+        local: Option<IpAddr>,
+        run: &[u8],
+        segment: usize,
+    ) -> io::Result<()> {
+        let Some(destination) = self.reachable(remote) else { return Ok(()) };
         let transmit = Transmit {
             destination,
             ecn: None,
             contents: run,
             segment_size: (segment < run.len()).then_some(segment),
-            src_ip: to.local.filter(|_| self.local.ip().is_unspecified()),
+            src_ip: local.filter(|_| self.local.ip().is_unspecified()),
         };
         self.io.try_io(Interest::WRITABLE, || self.state.send((&self.io).into(), &transmit))
     }
@@ -85,7 +91,7 @@ impl OuterSocket {
     pub(crate) fn try_recv(
         &self,
         buffers: &mut ReceiveBuffers,
-        mut each: impl FnMut(Endpoint, &[u8]),
+        mut each: impl FnMut(Way, &[u8]),
     ) -> io::Result<()> {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
         let filled = {
@@ -100,7 +106,7 @@ impl OuterSocket {
         for (meta, buffer) in metas.iter().zip(buffers.0.chunks(RECEIVE_BUFFER_BYTES)).take(filled)
         {
             let remote = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
-            let from = Endpoint { remote, local: meta.dst_ip };
+            let from = Way::Udp { remote, local: meta.dst_ip };
             if meta.len == 0 {
                 each(from, &[]);
             }

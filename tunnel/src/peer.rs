@@ -1,10 +1,11 @@
 //! A peer as it should be and as it is, and the words its link speaks in.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::cidr::Cidr;
 use crate::key::PublicKey;
+use crate::way::Way;
 
 /// A peer as it should be.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -43,6 +44,12 @@ pub struct PeerState {
     pub public_key: PublicKey,
     /// Where its last authenticated message came from, or where it is configured to be.
     pub endpoint: Option<SocketAddr>,
+    /// How datagrams get to it now.
+    pub way: Option<Way>,
+    /// WireGuard data messages sent to it, copies included.
+    pub sent: u64,
+    /// WireGuard data messages that arrived from it, copies included.
+    pub arrived: u64,
     /// Age of the keys in use; `None` without keys. Over 180 s cannot be.
     pub handshake_age: Option<Duration>,
     /// Since its last authenticated message; `None` if there was none.
@@ -59,26 +66,11 @@ pub struct PeerState {
     pub stale_handshakes: u64,
 }
 
-/// Where a datagram comes from or goes to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Endpoint {
-    /// The far address.
-    pub remote: SocketAddr,
-    /// Our own address, where the socket has several.
-    pub local: Option<IpAddr>,
-}
-
-impl From<SocketAddr> for Endpoint {
-    fn from(remote: SocketAddr) -> Self {
-        Self { remote, local: None }
-    }
-}
-
 /// A datagram the driver has to send.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reply {
     /// Where to.
-    pub to: Endpoint,
+    pub to: Way,
     /// What.
     pub bytes: Vec<u8>,
 }

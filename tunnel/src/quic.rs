@@ -11,10 +11,12 @@ use std::task::{Context, Poll, ready};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
+use crate::class::Class;
 use crate::inbox::Inbox;
 use crate::metrics::DropReason;
 use crate::send::{Outgoing, TRANSMIT_SEGMENTS_MAX, send};
-use crate::tunnel::{Shared, now};
+use crate::shared::Shared;
+use crate::tunnel::now;
 
 /// Equal payloads handed to quinn in one buffer. quinn's receive buffer grows with it: 16 is 750 KB
 /// an endpoint, and a call brings up to 32 buffers.
@@ -25,11 +27,17 @@ pub(crate) struct TunnelSocket {
     shared: Arc<Shared>,
     inbox: Arc<Inbox>,
     local: SocketAddrV6,
+    class: Class,
 }
 
 impl TunnelSocket {
-    pub(crate) fn new(shared: Arc<Shared>, inbox: Arc<Inbox>, local: SocketAddrV6) -> Self {
-        Self { shared, inbox, local }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        inbox: Arc<Inbox>,
+        local: SocketAddrV6,
+        class: Class,
+    ) -> Self {
+        Self { shared, inbox, local, class }
     }
 }
 
@@ -45,7 +53,7 @@ impl AsyncUdpSocket for TunnelSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let Shared { device, outer, buffers, metrics, mtu_bytes, .. } = &*self.shared;
+        let Shared { metrics, mtu_bytes, .. } = &*self.shared;
         let SocketAddr::V6(destination) = transmit.destination else {
             metrics.dropped(DropReason::NoPeer);
             return Ok(());
@@ -56,9 +64,9 @@ impl AsyncUdpSocket for TunnelSocket {
             contents: transmit.contents,
             segment: transmit.segment_size.unwrap_or(transmit.contents.len()),
             mtu_bytes: *mtu_bytes,
+            class: self.class,
         };
-        let late = |reply| self.shared.send_later(reply);
-        send(device, outer, buffers, metrics, outgoing, late, now())
+        send(&self.shared, outgoing, now())
     }
 
     fn poll_recv(
@@ -75,7 +83,7 @@ impl AsyncUdpSocket for TunnelSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.shared.outer.segments_max().min(TRANSMIT_SEGMENTS_MAX)
+        self.shared.exits.udp().segments_max().min(TRANSMIT_SEGMENTS_MAX)
     }
 
     fn max_receive_segments(&self) -> usize {
@@ -85,7 +93,7 @@ impl AsyncUdpSocket for TunnelSocket {
     /// The packets inside are never cut, and those outside carry don't-fragment: so quinn may probe
     /// for the path's MTU.
     fn may_fragment(&self) -> bool {
-        self.shared.outer.may_fragment()
+        self.shared.exits.udp().may_fragment()
     }
 }
 
@@ -108,7 +116,7 @@ impl UdpPoller for Writable {
         let this = self.get_mut();
         let waiting = this.waiting.get_or_insert_with(|| {
             let shared = Arc::clone(&this.shared);
-            Box::pin(async move { shared.outer.writable().await })
+            Box::pin(async move { shared.exits.udp().writable().await })
         });
         let outcome = ready!(waiting.as_mut().poll(cx));
         this.waiting = None;

@@ -6,12 +6,15 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::class::Class;
 use crate::device::Device;
 use crate::link::{INITIATION_BYTES, KIND_DATA, MESSAGE_BYTES_MAX};
 use crate::metrics::{DropReason, Metrics};
-use crate::outer::{Message, OuterSocket, runs};
+use crate::outer::{Message, runs};
 use crate::packet::{HEADERS_BYTES, INNER_MTU_MAX_BYTES, write_udp};
-use crate::peer::{Endpoint, Reply, Sealed};
+use crate::peer::{Reply, Sealed};
+use crate::shared::Shared;
+use crate::way::Way;
 
 /// Datagrams in one transmit; quinn makes at most 10 of them, Linux sends at most 64.
 pub(crate) const TRANSMIT_SEGMENTS_MAX: usize = 64;
@@ -57,27 +60,21 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) contents: &'a [u8],
     pub(crate) segment: usize,
     pub(crate) mtu_bytes: u16,
+    pub(crate) class: Class,
 }
 
 /// Encrypts and sends. What can't be sent is counted and forgotten, as UDP does.
 ///
-/// A handshake message that the real socket has no room for goes to `late`: boringtun makes it once
-/// and then waits five seconds for the answer.
+/// A handshake message that the real socket has no room for is left to the driver: boringtun makes
+/// it once and then waits five seconds for the answer.
 ///
 /// # Errors
 /// `WouldBlock`: nothing is lost if the caller sends it all again later.
-pub(crate) fn send(
-    device: &Device,
-    outer: &OuterSocket,
-    buffers: &SendBuffers,
-    metrics: &Metrics,
-    outgoing: Outgoing<'_>,
-    late: impl Fn(Reply),
-    now: Instant,
-) -> io::Result<()> {
+pub(crate) fn send(shared: &Shared, outgoing: Outgoing<'_>, now: Instant) -> io::Result<()> {
+    let Shared { device, buffers, metrics, .. } = shared;
     let mut buffer = buffers.take();
     let outcome = match buffer.seal(device, metrics, outgoing, now) {
-        Ok(endpoint) => buffer.transmit(outer, metrics, endpoint, late),
+        Ok(way) => buffer.transmit(shared, way),
         Err(reason) => {
             let segments = outgoing.contents.len().div_ceil(outgoing.segment.max(1));
             (0..segments).for_each(|_| metrics.dropped(reason));
@@ -105,12 +102,12 @@ impl SendBuffer {
         metrics: &Metrics,
         outgoing: Outgoing<'_>,
         now: Instant,
-    ) -> Result<Endpoint, DropReason> {
+    ) -> Result<Way, DropReason> {
         self.messages.clear();
         let peer =
             device.peer_for((*outgoing.destination.ip()).into()).ok_or(DropReason::NoPeer)?;
         let mut link = peer.link.lock();
-        let endpoint = link.endpoint().ok_or(DropReason::NoEndpoint)?;
+        let way = link.way().ok_or(DropReason::NoEndpoint)?;
         let mut at = 0;
         for payload in outgoing.contents.chunks(outgoing.segment.max(1)) {
             let mtu = usize::from(outgoing.mtu_bytes).min(self.packet.len());
@@ -136,7 +133,7 @@ impl SendBuffer {
                 Sealed::Waits => {}
             }
         }
-        Ok(endpoint)
+        Ok(way)
     }
 
     fn write_packet(
@@ -151,20 +148,15 @@ impl SendBuffer {
         Some(len)
     }
 
-    fn transmit(
-        &self,
-        outer: &OuterSocket,
-        metrics: &Metrics,
-        to: Endpoint,
-        late: impl Fn(Reply),
-    ) -> io::Result<()> {
+    fn transmit(&self, shared: &Shared, to: Way) -> io::Result<()> {
+        let Shared { exits, metrics, .. } = shared;
         let mut data_sent = false;
-        for run in runs(&self.messages, outer.segments_max()) {
+        for run in runs(&self.messages, exits.udp().segments_max()) {
             let bytes = &self.sealed[run.bytes];
             let is_data = bytes.first() == Some(&KIND_DATA);
-            match outer.try_send(to, bytes, run.segment) {
+            match exits.transmit(to, bytes, run.segment) {
                 Ok(()) => data_sent |= is_data,
-                Err(_) if !is_data => late(Reply { to, bytes: bytes.to_vec() }),
+                Err(_) if !is_data => shared.send_later(Reply { to, bytes: bytes.to_vec() }),
                 // No data has gone yet: the caller may wait and send all of it again.
                 Err(full) if !data_sent && full.kind() == io::ErrorKind::WouldBlock => {
                     return Err(full);
@@ -201,7 +193,14 @@ mod tests {
         let mut buffer = SendBuffer::new();
         let at = |port| SocketAddrV6::new(std::net::Ipv6Addr::LOCALHOST, port, 0, 0);
         let (source, destination) = (at(1), at(2));
-        let outgoing = Outgoing { source, destination, contents: &[], segment: 1, mtu_bytes: 1280 };
+        let outgoing = Outgoing {
+            source,
+            destination,
+            contents: &[],
+            segment: 1,
+            mtu_bytes: 1280,
+            class: Class::Chat,
+        };
         assert_eq!(buffer.write_packet(&[0xff; 1000], outgoing, 1280), Some(1048));
         assert_eq!(buffer.write_packet(&[0xff; 3], outgoing, 1280), Some(51));
         assert_eq!(buffer.packet[51..64], [0; 13]);

@@ -1,12 +1,5 @@
 //! The tunnel as programs hold it: one real socket, one driver task, many peers.
-//!
-//! The driver reads the real socket in batches, decrypts, and sorts what is inside into the inboxes
-//! of the sockets in the tunnel; it also keeps WireGuard's time. Senders encrypt where they stand
-//! and write to the real socket themselves, so the driver is never between a sender and the
-//! network. A reader of a socket could decrypt for itself too, but then a handshake would wait
-//! until somebody reads, and two sockets would have to read for one another.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -14,24 +7,22 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, info, info_span};
+use tracing::{Instrument, info, info_span};
 
-use crate::device::{Device, Scratch, TICK};
+use crate::class::Class;
+use crate::device::Device;
+use crate::exits::Exits;
 use crate::inbox::Inbox;
 use crate::key::{PrivateKey, PublicKey};
-use crate::metrics::{DropReason, Metrics};
-use crate::outer::{OuterSocket, ReceiveBuffers};
-use crate::packet::{INNER_MTU_FLOOR_BYTES, INNER_MTU_MAX_BYTES, read_udp};
-use crate::peer::{PeerConfig, PeerState, Reply};
+use crate::metrics::Metrics;
+use crate::outer::OuterSocket;
+use crate::packet::{INNER_MTU_FLOOR_BYTES, INNER_MTU_MAX_BYTES};
+use crate::peer::{PeerConfig, PeerState};
 use crate::quic::TunnelSocket;
 use crate::send::SendBuffers;
-
-/// Ports for sockets that ask for none, [RFC 6335
-/// §6](https://www.rfc-editor.org/rfc/rfc6335#section-6).
-const EPHEMERAL_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+use crate::shared::Shared;
 
 /// What a tunnel needs to start.
 #[derive(Clone, Debug)]
@@ -149,23 +140,6 @@ pub struct Tunnel {
     shared: Arc<Shared>,
 }
 
-/// What the driver, the senders and the handles share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) device: Device,
-    pub(crate) outer: OuterSocket,
-    pub(crate) buffers: SendBuffers,
-    pub(crate) metrics: Metrics,
-    pub(crate) mtu_bytes: u16,
-    address: Ipv6Addr,
-    ports: RwLock<BTreeMap<u16, Arc<Inbox>>>,
-    /// Messages the driver has to send, because their makers could not wait for the socket.
-    late: Mutex<Vec<Reply>>,
-    /// Wakes the driver for these, or for peers that were added.
-    nudge: Notify,
-    stop: CancellationToken,
-}
-
 impl Tunnel {
     /// Binds the real socket and starts the driver. Call it inside a tokio runtime.
     ///
@@ -177,7 +151,7 @@ impl Tunnel {
         let public_key = private_key.public_key();
         let shared = Arc::new(Shared {
             device: Device::new(private_key, silence_max, metrics.clone(), now()),
-            outer,
+            exits: Exits::new(outer, metrics.clone()),
             buffers: SendBuffers::default(),
             metrics,
             mtu_bytes: mtu_bytes.clamp(INNER_MTU_FLOOR_BYTES, INNER_MTU_MAX_BYTES),
@@ -189,7 +163,7 @@ impl Tunnel {
         });
         let span = info_span!("tunnel", key = public_key.short());
         span.in_scope(
-            || info!(listen = %shared.outer.local_addr(), address = %shared.address, "up"),
+            || info!(listen = %shared.exits.udp().local_addr(), address = %shared.address, "up"),
         );
         let driver = Arc::clone(&shared);
         let stop = tasks.stop.clone();
@@ -218,7 +192,7 @@ impl Tunnel {
     /// The real address, with the port that was given.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.shared.outer.local_addr()
+        self.shared.exits.udp().local_addr()
     }
 
     /// Sets the whole list of peers; see [`Device::set_peers`]. New ones with a keep-alive are
@@ -251,142 +225,24 @@ impl Tunnel {
         replies.into_iter().for_each(|reply| self.shared.send_later(reply));
     }
 
-    /// A UDP socket inside the tunnel, for quinn, on our address and `port` (0: any free one). The
-    /// port is free again when the socket is dropped.
+    /// A UDP socket inside the tunnel, for quinn, on our address and `port` (0: any free one), for
+    /// what `class` says. The port is free again when the socket is dropped.
     ///
     /// # Errors
     /// If the port is taken, or the tunnel has stopped.
-    pub fn udp_socket(&self, port: u16) -> Result<Arc<dyn quinn::AsyncUdpSocket>, SocketError> {
+    pub fn udp_socket(
+        &self,
+        port: u16,
+        class: Class,
+    ) -> Result<Arc<dyn quinn::AsyncUdpSocket>, SocketError> {
         if self.shared.stop.is_cancelled() {
             return Err(SocketError::Stopped);
         }
         let inbox = Arc::new(Inbox::default());
         let port = self.shared.open_port(port, &inbox)?;
         let local = SocketAddrV6::new(self.shared.address, port, 0, 0);
-        Ok(Arc::new(TunnelSocket::new(Arc::clone(&self.shared), inbox, local)))
+        Ok(Arc::new(TunnelSocket::new(Arc::clone(&self.shared), inbox, local, class)))
     }
-}
-
-impl Shared {
-    async fn drive(&self) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut reader = Reader::default();
-        loop {
-            tokio::select! {
-                biased;
-                _ = tick.tick() => self.device.tick(now(), &mut reader.replies),
-                () = self.nudge.notified() => {
-                    reader.replies.append(&mut self.late.lock());
-                    self.device.tick(now(), &mut reader.replies);
-                }
-                readable = self.outer.readable() => {
-                    let outcome = readable.and_then(|()| self.read(&mut reader));
-                    if let Err(error) = outcome
-                        && error.kind() != io::ErrorKind::WouldBlock
-                    {
-                        // Nothing the network does may end the tunnel; waiting keeps it from
-                        // spinning.
-                        debug!(%error, "receive");
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                    }
-                }
-            }
-            for reply in reader.replies.drain(..) {
-                self.reply(&reply).await;
-            }
-        }
-    }
-
-    /// Reads one batch and sorts it into the inboxes; their readers wake once.
-    fn read(&self, reader: &mut Reader) -> io::Result<()> {
-        let Reader { buffers, scratch, replies, touched } = reader;
-        let now = now();
-        let outcome = self.outer.try_recv(buffers, |from, datagram| {
-            if let Some(packet) = self.device.open(from, datagram, now, scratch, replies) {
-                self.deliver(packet, touched);
-            }
-        });
-        for inbox in touched.drain(..) {
-            inbox.wake();
-        }
-        outcome
-    }
-
-    fn deliver(&self, packet: &[u8], touched: &mut Vec<Arc<Inbox>>) {
-        let outcome = read_udp(packet).and_then(|datagram| {
-            if *datagram.destination.ip() != self.address {
-                return Err(DropReason::WrongDestination);
-            }
-            let ports = self.ports.read();
-            let inbox = ports.get(&datagram.destination.port()).ok_or(DropReason::NoSocket)?;
-            inbox.push(datagram.source, datagram.payload).map_err(|_| DropReason::QueueFull)?;
-            if !touched.iter().any(|other| Arc::ptr_eq(other, inbox)) {
-                touched.push(Arc::clone(inbox));
-            }
-            Ok(())
-        });
-        if let Err(reason) = outcome {
-            self.metrics.dropped(reason);
-        }
-    }
-
-    /// Sends one message, waiting for room: a lost handshake message costs five seconds.
-    async fn reply(&self, reply: &Reply) {
-        loop {
-            match self.outer.try_send(reply.to, &reply.bytes, reply.bytes.len()) {
-                Err(full) if full.kind() == io::ErrorKind::WouldBlock => {
-                    if self.outer.writable().await.is_err() {
-                        self.metrics.dropped(DropReason::NotSent);
-                        return;
-                    }
-                }
-                Err(_) => return self.metrics.dropped(DropReason::NotSent),
-                Ok(()) => return,
-            }
-        }
-    }
-
-    /// Leaves one message to the driver.
-    pub(crate) fn send_later(&self, reply: Reply) {
-        self.late.lock().push(reply);
-        self.nudge.notify_one();
-    }
-
-    fn open_port(&self, port: u16, inbox: &Arc<Inbox>) -> Result<u16, SocketError> {
-        let mut ports = self.ports.write();
-        let port = match port {
-            0 => {
-                let start = rand::random_range(EPHEMERAL_PORTS);
-                let after = (start..=*EPHEMERAL_PORTS.end()).chain(EPHEMERAL_PORTS);
-                let free = after.into_iter().find(|port| !ports.contains_key(port));
-                free.ok_or(SocketError::NoPort)?
-            }
-            port if ports.contains_key(&port) => return Err(SocketError::PortInUse(port)),
-            port => port,
-        };
-        ports.insert(port, Arc::clone(inbox));
-        Ok(port)
-    }
-
-    pub(crate) fn close_port(&self, port: u16) {
-        self.ports.write().remove(&port);
-    }
-
-    fn close(&self) {
-        for inbox in self.ports.read().values() {
-            inbox.close();
-        }
-    }
-}
-
-/// What the driver reads with.
-#[derive(Debug, Default)]
-struct Reader {
-    buffers: ReceiveBuffers,
-    scratch: Scratch,
-    replies: Vec<Reply>,
-    touched: Vec<Arc<Inbox>>,
 }
 
 /// tokio's clock, so that a test's paused time holds here too.

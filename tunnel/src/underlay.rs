@@ -3,6 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use crate::class::Class;
 use crate::hosted::{HostedError, HostedTunnel};
 use crate::key::PublicKey;
 use crate::peer::{PeerConfig, PeerState};
@@ -91,9 +92,13 @@ impl Underlay {
     ///
     /// # Errors
     /// If the port is taken, or the host refuses.
-    pub fn quic_socket(&self, port: u16) -> Result<Arc<dyn quinn::AsyncUdpSocket>, SocketError> {
+    pub fn quic_socket(
+        &self,
+        port: u16,
+        class: Class,
+    ) -> Result<Arc<dyn quinn::AsyncUdpSocket>, SocketError> {
         match self {
-            Self::InProcess(tunnel) => tunnel.udp_socket(port),
+            Self::InProcess(tunnel) => tunnel.udp_socket(port, class),
             Self::Hosted(hosted) => hosted.quic_socket(port),
         }
     }

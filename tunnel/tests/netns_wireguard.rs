@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use antipode_tunnel::{
-    HostedTunnel, Metrics, PeerConfig, PrivateKey, PublicKey, TRUNK_PORT, Tasks, Tunnel,
+    Class, HostedTunnel, Metrics, PeerConfig, PrivateKey, PublicKey, TRUNK_PORT, Tasks, Tunnel,
     TunnelConfig, Underlay,
 };
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};
@@ -122,7 +122,7 @@ async fn serve(underlay: &Underlay, certified: &Certified) {
 }
 
 fn endpoint(underlay: &Underlay, port: u16, server: Option<quinn::ServerConfig>) -> Endpoint {
-    let socket = underlay.quic_socket(port).unwrap();
+    let socket = underlay.quic_socket(port, Class::Chat).unwrap();
     let runtime = Arc::new(TokioRuntime);
     Endpoint::new_with_abstract_socket(EndpointConfig::default(), server, socket, runtime).unwrap()
 }

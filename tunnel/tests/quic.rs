@@ -10,7 +10,7 @@ use std::time::Duration;
 use antipode_tunnel::device::{Device, Scratch};
 use antipode_tunnel::metrics::{Direction, DropReason, HandshakeOutcome};
 use antipode_tunnel::{
-    Metrics, PeerConfig, PrivateKey, SocketError, TRUNK_PORT, Tasks, Tunnel, TunnelConfig,
+    Class, Metrics, PeerConfig, PrivateKey, SocketError, TRUNK_PORT, Tasks, Tunnel, TunnelConfig,
 };
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};
 
@@ -49,7 +49,7 @@ fn peer(host: &Host, known: bool) -> PeerConfig {
 
 /// quinn on a tunnel's socket; `certified` makes it a server.
 fn endpoint(tunnel: &Tunnel, port: u16, certified: &Certified) -> Endpoint {
-    let socket = tunnel.udp_socket(port).unwrap();
+    let socket = tunnel.udp_socket(port, Class::Chat).unwrap();
     let server = (port != 0).then(|| certified.server());
     let config = EndpointConfig::default();
     let mut endpoint =
@@ -173,19 +173,20 @@ async fn a_removed_peers_connection_ends_and_a_stopped_tunnel_ends_all() {
     core.tasks.tracker.close();
     core.tasks.tracker.wait().await;
     assert!(down.closed().await.to_string().contains("driver"), "quinn ends with its socket");
-    assert!(matches!(core.tunnel.udp_socket(0), Err(SocketError::Stopped)));
+    assert!(matches!(core.tunnel.udp_socket(0, Class::Chat), Err(SocketError::Stopped)));
 }
 
 #[tokio::test]
 async fn ports_inside_are_exclusive_and_come_back() {
     let Host { tunnel, .. } = host();
-    let socket = tunnel.udp_socket(TRUNK_PORT).unwrap();
-    let refused = tunnel.udp_socket(TRUNK_PORT).unwrap_err();
+    let socket = tunnel.udp_socket(TRUNK_PORT, Class::Chat).unwrap();
+    let refused = tunnel.udp_socket(TRUNK_PORT, Class::Chat).unwrap_err();
     assert!(matches!(refused, SocketError::PortInUse(TRUNK_PORT)), "{refused}");
     assert_eq!(socket.local_addr().unwrap(), SocketAddr::new(tunnel.address().into(), TRUNK_PORT));
     drop(socket);
-    let again = tunnel.udp_socket(TRUNK_PORT).unwrap();
-    let (one, two) = (tunnel.udp_socket(0).unwrap(), tunnel.udp_socket(0).unwrap());
+    let again = tunnel.udp_socket(TRUNK_PORT, Class::Chat).unwrap();
+    let (one, two) =
+        (tunnel.udp_socket(0, Class::Chat).unwrap(), tunnel.udp_socket(0, Class::Chat).unwrap());
     assert_ne!(one.local_addr().unwrap(), two.local_addr().unwrap());
     assert!(one.local_addr().unwrap().port() >= 49_152);
     assert!(!again.may_fragment() && again.max_receive_segments() > 1);
@@ -195,7 +196,7 @@ async fn ports_inside_are_exclusive_and_come_back() {
 #[tokio::test]
 async fn what_nobody_takes_is_counted() {
     let (node, core) = pair();
-    let socket = node.tunnel.udp_socket(0).unwrap();
+    let socket = node.tunnel.udp_socket(0, Class::Chat).unwrap();
     // tokio learns that a new socket takes datagrams when it first asks.
     let mut writable = socket.clone().create_io_poller();
     poll_fn(|cx| writable.as_mut().poll_writable(cx)).await.unwrap();
@@ -217,7 +218,7 @@ async fn what_nobody_takes_is_counted() {
     send(trunk_of(&core), &[0; 1373]);
     assert_eq!(node.metrics.dropped_count(DropReason::TooBig), 1);
 
-    let full = core.tunnel.udp_socket(TRUNK_PORT).unwrap();
+    let full = core.tunnel.udp_socket(TRUNK_PORT, Class::Chat).unwrap();
     for _ in 0..40 {
         for _ in 0..100 {
             send(trunk_of(&core), &[0; 1372]);
@@ -247,7 +248,7 @@ async fn data_is_padded_on_the_wire_and_whole_inside() {
     let endpoint = Some(wire.local_addr().unwrap());
     near.tunnel.set_peers(vec![PeerConfig { endpoint, ..PeerConfig::new(key.public_key()) }]);
 
-    let socket = near.tunnel.udp_socket(0).unwrap();
+    let socket = near.tunnel.udp_socket(0, Class::Chat).unwrap();
     let mut writable = socket.clone().create_io_poller();
     poll_fn(|cx| writable.as_mut().poll_writable(cx)).await.unwrap();
     for len in 1..40 {
@@ -272,7 +273,7 @@ async fn data_is_padded_on_the_wire_and_whole_inside() {
             far.open(from.into(), datagram, now, &mut scratch, &mut replies).map(<[u8]>::len),
         );
         for reply in replies.drain(..) {
-            wire.send_to(&reply.bytes, reply.to.remote).await.unwrap();
+            wire.send_to(&reply.bytes, reply.to.remote().unwrap()).await.unwrap();
         }
     }
     assert_eq!(inner, (49..88).collect::<Vec<_>>());

@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 use std::time::Duration;
 
 use antipode_runtime::clock::virtual_time;
-use antipode_tunnel::device::{Device, Endpoint, Scratch};
+use antipode_tunnel::device::{Device, Scratch, Way};
 use antipode_tunnel::packet::{read_udp, write_udp};
 use antipode_tunnel::{Metrics, PeerConfig, PrivateKey, tunnel_address};
 
@@ -58,7 +58,7 @@ pub fn tunnel_device(data: &[u8]) {
     };
     device.set_peers(vec![config], now());
     let mut scratch = Scratch::default();
-    let from = Endpoint::from(std::net::SocketAddr::from(([192, 0, 2, 1], 4242)));
+    let from = Way::from(std::net::SocketAddr::from(([192, 0, 2, 1], 4242)));
     for piece in data.split(|byte| *byte == 0xfe) {
         let mut replies = Vec::new();
         let packet = device.open(from, piece, now(), &mut scratch, &mut replies);

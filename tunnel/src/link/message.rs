@@ -4,7 +4,8 @@ use boringtun::noise::errors::WireGuardError;
 
 use super::{Outcome, WIREGUARD_BYTES};
 use crate::metrics::{Direction, DropReason, HandshakeOutcome};
-use crate::peer::{Endpoint, Reply};
+use crate::peer::Reply;
+use crate::way::Way;
 
 pub(crate) const KIND_RESPONSE: u8 = 2;
 pub(crate) const KIND_COOKIE: u8 = 3;
@@ -12,6 +13,11 @@ pub(crate) const KIND_DATA: u8 = 4;
 
 pub(super) fn is_data(message: &[u8]) -> bool {
     message.first() == Some(&KIND_DATA)
+}
+
+/// Whether a data message was refused for its counter: it came before, or may have.
+pub(super) const fn is_copy(error: &WireGuardError) -> bool {
+    matches!(error, WireGuardError::DuplicateCounter | WireGuardError::InvalidCounter)
 }
 
 pub(super) fn data_reason(error: &WireGuardError) -> DropReason {
@@ -36,7 +42,7 @@ pub(super) fn data_reason(error: &WireGuardError) -> DropReason {
 }
 
 /// Sends a message that had waited for keys.
-pub(super) fn flushed(bytes: &[u8], to: Endpoint, out: &mut Outcome<'_>) {
+pub(super) fn flushed(bytes: &[u8], to: Way, out: &mut Outcome<'_>) {
     if is_data(bytes) {
         let inner = bytes.len().saturating_sub(WIREGUARD_BYTES);
         out.metrics.carried(Direction::Out, 1, u64::try_from(inner).unwrap_or(0));
