@@ -12,6 +12,7 @@ mod held;
 mod message;
 mod order;
 mod pace;
+mod timers;
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 use parking_lot::Mutex;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::key::{PrivateKey, PublicKey};
 use crate::metrics::{DropReason, HandshakeOutcome, Metrics};
@@ -122,13 +123,6 @@ impl Peer {
             stale_handshakes: link.stale_handshakes,
         }
     }
-}
-
-/// What to do about a handshake that is under way.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Underway {
-    LetBe,
-    Repeat,
 }
 
 impl Link {
@@ -248,99 +242,6 @@ impl Link {
                 None
             }
         }
-    }
-
-    /// Runs boringtun's timers and our own; due every [`crate::device::TICK`].
-    pub(crate) fn tick(&mut self, now: Instant, silence_max: Duration, out: &mut Outcome<'_>) {
-        let mut message = [0u8; MESSAGE_BYTES_MAX];
-        match self.tunn.update_timers(&mut message) {
-            TunnResult::WriteToNetwork(bytes) => {
-                let bytes = bytes.to_vec();
-                self.transmit(bytes, now, out);
-            }
-            TunnResult::Err(WireGuardError::ConnectionExpired) if !self.expired => {
-                self.expired = true;
-                self.waiting = false;
-                self.held.clear();
-                out.metrics.handshake(HandshakeOutcome::Expired);
-            }
-            TunnResult::Err(_)
-            | TunnResult::Done
-            | TunnResult::WriteToTunnelV4(..)
-            | TunnResult::WriteToTunnelV6(..) => {}
-        }
-        let Some(keepalive) = self.config.keepalive else { return };
-        if self.way.is_none() {
-            return;
-        }
-        self.watch(now, silence_max, out);
-        let has_keys = self.tunn.time_since_last_handshake().is_some();
-        let due = self.sent.is_none_or(|sent| now.saturating_duration_since(sent) >= keepalive);
-        if has_keys
-            && due
-            && let TunnResult::WriteToNetwork(bytes) = self.tunn.encapsulate(&[], &mut message)
-        {
-            let bytes = bytes.to_vec();
-            self.transmit(bytes, now, out);
-        }
-    }
-
-    /// Begins a handshake unless one is under way.
-    fn handshake(&mut self, now: Instant, out: &mut Outcome<'_>) {
-        self.initiate(Underway::LetBe, now, out);
-    }
-
-    /// Begins a handshake, or sends the initiation of the one under way again; nothing if the last
-    /// one went just now, see [`Pace`].
-    pub(crate) fn handshake_now(&mut self, now: Instant, out: &mut Outcome<'_>) {
-        let (_, _, _, _, rtt_ms) = self.tunn.stats();
-        if self.pace.allows(rtt_ms.map(|ms| Duration::from_millis(ms.into())), now) {
-            self.initiate(Underway::Repeat, now, out);
-        }
-    }
-
-    fn initiate(&mut self, underway: Underway, now: Instant, out: &mut Outcome<'_>) {
-        let mut message = [0u8; MESSAGE_BYTES_MAX];
-        if self.way.is_none() {
-            return;
-        }
-        if let TunnResult::WriteToNetwork(bytes) =
-            self.tunn.format_handshake_initiation(&mut message, underway == Underway::Repeat)
-        {
-            self.expired = false;
-            debug!(peer = self.config.public_key.short(), "handshake begun");
-            let bytes = bytes.to_vec();
-            self.transmit(bytes, now, out);
-        }
-    }
-
-    /// Keeps a handshake going while there are no keys, and begins one when the peer is silent: it
-    /// may have lost its keys, and would drop our data without a word.
-    fn watch(&mut self, now: Instant, silence_max: Duration, out: &mut Outcome<'_>) {
-        if self.tunn.time_since_last_handshake().is_none() {
-            self.handshake(now, out);
-            return;
-        }
-        let heard = self.heard.unwrap_or(self.created);
-        if now.saturating_duration_since(heard) < silence_max {
-            return;
-        }
-        if let Some(configured) = self.config.endpoint {
-            if !self.is_chosen {
-                self.way = Some(configured.into());
-            }
-        }
-        self.handshake(now, out);
-    }
-
-    fn transmit(&mut self, bytes: Vec<u8>, now: Instant, out: &mut Outcome<'_>) {
-        let Some(to) = self.way else { return };
-        if !is_data(&bytes) {
-            out.metrics.handshake(HandshakeOutcome::Initiated);
-            self.pace.initiated(now);
-        }
-        self.sent = Some(now);
-        out.replies.push(Reply { to, bytes });
     }
 
     /// Roaming. Towards a peer that came to us we answer from the address it asked; towards one we
