@@ -14,7 +14,8 @@ use antipode_proto::session::Config as SessionConfig;
 use antipode_proto::trunk::v1::{Cause, RequestHead};
 use antipode_runtime::clock;
 use antipode_runtime::shutdown::Shutdown;
-use antipode_tunnel::{TrunkTuning, transport_config};
+use antipode_tunnel::congestion::{Flows, Warmth};
+use antipode_tunnel::{Class, TrunkTuning, transport_config};
 use parking_lot::Mutex;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, TokioRuntime};
@@ -247,7 +248,9 @@ fn endpoint(
 ) -> Result<Endpoint, StartError> {
     let tls = QuicClientConfig::try_from(Arc::clone(&config.tls)).map_err(StartError::Tls)?;
     let mut client = quinn::ClientConfig::new(Arc::new(tls));
-    client.transport_config(Arc::new(transport_config(config.tuning)));
+    let (flows, warmth) = (Flows::default(), Warmth::default());
+    let transport = transport_config(config.tuning, Class::Chat, &flows, &warmth);
+    client.transport_config(Arc::new(transport));
     let runtime = Arc::new(TokioRuntime);
     let mut endpoint =
         Endpoint::new_with_abstract_socket(EndpointConfig::default(), None, socket, runtime)

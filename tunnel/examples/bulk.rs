@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use antipode_tunnel::congestion::{Flows, Warmth};
 use antipode_tunnel::{
     Class, Metrics, PeerConfig, PrivateKey, TRUNK_PORT, Tasks, TrunkTuning, Tunnel, TunnelConfig,
     transport_config,
@@ -130,7 +131,9 @@ fn configs() -> Result<(quinn::ServerConfig, quinn::ClientConfig), Failure> {
         .with_single_cert(vec![certificate], key.into())?;
     let client =
         rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let transport = Arc::new(transport_config(TrunkTuning::default()));
+    let (flows, warmth) = (Flows::default(), Warmth::default());
+    let transport =
+        Arc::new(transport_config(TrunkTuning::default(), Class::Bulk, &flows, &warmth));
     let mut server =
         quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server)?));
     server.transport_config(Arc::clone(&transport));

@@ -19,9 +19,13 @@
 //! | [`Class`] | what waits for whom |
 //! | `send` | padding, encryption and runs on the way out |
 //! | `quic` | the socket quinn runs on |
+//! | [`congestion`] | how much may be on its way, for as many flows as a connection stands for |
 //! | [`tuning`] | quinn's transport settings for paths of 250 ms |
 //! | [`hosted`] | the other way: an interface of the host, told its peers with `wg` |
 //! | [`underlay`] | one type for both ways |
+//! | `path_key` | the key of two peers for what travels beside WireGuard |
+//! | [`probe`] | datagrams that measure a way: the wire format, the asking and the answering |
+//! | [`quality`] | loss, bursts, round trips and queues of the link with a peer |
 //! | [`metrics`] | every series this crate exports |
 //!
 //! The device is as pure as boringtun 0.7.1 lets it be: no socket and no task, `now` is an
@@ -32,6 +36,7 @@
 mod admission;
 pub mod cidr;
 mod class;
+pub mod congestion;
 pub mod device;
 mod exits;
 pub mod hosted;
@@ -41,7 +46,10 @@ mod link;
 pub mod metrics;
 mod outer;
 pub mod packet;
+mod path_key;
 mod peer;
+pub mod probe;
+pub mod quality;
 mod quic;
 mod send;
 mod shared;
@@ -56,6 +64,7 @@ pub use hosted::{HostedError, HostedTunnel};
 pub use key::{KeyError, PrivateKey, PublicKey, TRUNK_PORT, tunnel_address};
 pub use metrics::Metrics;
 pub use peer::{PeerConfig, PeerState};
+pub use quality::Quality;
 pub use tuning::{TrunkTuning, transport_config};
 pub use tunnel::{BindError, SocketError, Tasks, Tunnel, TunnelConfig};
 pub use underlay::Underlay;

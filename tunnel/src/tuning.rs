@@ -6,6 +6,8 @@ use std::time::Duration;
 use quinn::congestion::BbrConfig;
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
+use crate::class::Class;
+use crate::congestion::{Flows, Warmth};
 use crate::packet::{HEADERS_BYTES, INNER_MTU_FLOOR_BYTES, INNER_MTU_MAX_BYTES};
 
 /// UDP payload that every tunnel carries: the least inner MTU, 1280, less IPv6 and UDP headers.
@@ -79,7 +81,13 @@ impl Default for TrunkTuning {
 ///
 /// Values out of range are brought into it: an MTU under 1280 is 1280, one over 1420 is 1420.
 #[must_use]
-pub fn transport_config(tuning: TrunkTuning) -> TransportConfig {
+pub fn transport_config(
+    tuning: TrunkTuning,
+    class: Class,
+    flows: &Flows,
+    warmth: &Warmth,
+) -> TransportConfig {
+    let _ = (class, flows, warmth);
     let mut bbr = BbrConfig::default();
     bbr.initial_window(tuning.initial_window_bytes);
     let mtu = tuning.inner_mtu_bytes_max.clamp(INNER_MTU_FLOOR_BYTES, INNER_MTU_MAX_BYTES);
@@ -114,10 +122,14 @@ pub fn transport_config(tuning: TrunkTuning) -> TransportConfig {
 mod tests {
     use super::*;
 
+    fn config_of(tuning: TrunkTuning) -> TransportConfig {
+        transport_config(tuning, Class::Chat, &Flows::default(), &Warmth::default())
+    }
+
     /// quinn keeps its settings private; its `Debug` shows them.
     #[test]
     fn settings_reach_quinn() {
-        let shown = format!("{:?}", transport_config(TrunkTuning::default()));
+        let shown = format!("{:?}", config_of(TrunkTuning::default()));
         for setting in [
             "max_concurrent_bidi_streams: 1088",
             "max_concurrent_uni_streams: 0",
@@ -140,10 +152,10 @@ mod tests {
     fn a_floor_mtu_probes_nothing() {
         for mtu in [1280, 1000] {
             let tuning = TrunkTuning { inner_mtu_bytes_max: mtu, ..TrunkTuning::default() };
-            let shown = format!("{:?}", transport_config(tuning));
+            let shown = format!("{:?}", config_of(tuning));
             assert!(shown.contains("mtu_discovery_config: None"), "{shown}");
         }
         let tuning = TrunkTuning { inner_mtu_bytes_max: 9000, ..TrunkTuning::default() };
-        assert!(format!("{:?}", transport_config(tuning)).contains("upper_bound: 1372"));
+        assert!(format!("{:?}", config_of(tuning)).contains("upper_bound: 1372"));
     }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use antipode_runtime::clock;
 use antipode_runtime::member::tls::member_id_of;
 use antipode_runtime::shutdown::Shutdown;
-use antipode_tunnel::transport_config;
+use antipode_tunnel::congestion::{Flows, Warmth};
+use antipode_tunnel::{Class, transport_config};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, TokioRuntime};
 use rustls::pki_types::CertificateDer;
@@ -85,7 +86,9 @@ fn endpoint(
 ) -> Result<Endpoint, StartError> {
     let tls = QuicServerConfig::try_from(Arc::clone(&config.tls)).map_err(StartError::Tls)?;
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
-    server.transport_config(Arc::new(transport_config(config.tuning)));
+    let (flows, warmth) = (Flows::default(), Warmth::default());
+    let transport = transport_config(config.tuning, Class::Chat, &flows, &warmth);
+    server.transport_config(Arc::new(transport));
     let runtime = Arc::new(TokioRuntime);
     Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(server), socket, runtime)
         .map_err(StartError::Socket)

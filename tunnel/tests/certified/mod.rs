@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use antipode_tunnel::{TrunkTuning, transport_config};
+use antipode_tunnel::congestion::{Flows, Warmth};
+use antipode_tunnel::{Class, TrunkTuning, transport_config};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
@@ -41,7 +42,7 @@ impl Certified {
             .unwrap();
         let tls = QuicServerConfig::try_from(tls).unwrap();
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-        config.transport_config(Arc::new(transport_config(TrunkTuning::default())));
+        config.transport_config(transport());
         config
     }
 
@@ -53,7 +54,12 @@ impl Certified {
             rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let tls = QuicClientConfig::try_from(tls).unwrap();
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
-        config.transport_config(Arc::new(transport_config(TrunkTuning::default())));
+        config.transport_config(transport());
         config
     }
+}
+
+fn transport() -> Arc<quinn::TransportConfig> {
+    let (flows, warmth) = (Flows::default(), Warmth::default());
+    Arc::new(transport_config(TrunkTuning::default(), Class::Chat, &flows, &warmth))
 }
