@@ -11,6 +11,8 @@ use crate::namespaces::Host;
 pub struct Site {
     /// Where it listens, and where the others find it.
     pub address: IpAddr,
+    /// Where its WireGuard's UDP socket listens; none: at its address.
+    pub tunnel_address: Option<IpAddr>,
     /// Where a core's WireGuard can be reached, where that is not its own port.
     pub endpoint: Option<SocketAddr>,
     /// The namespace it runs in; none: this one.
@@ -34,16 +36,16 @@ impl Site {
     /// In this namespace, with everything as by default.
     #[must_use]
     pub fn here(address: IpAddr) -> Self {
-        let (endpoint, host) = (None, None);
-        Self { address, endpoint, host, tunnel: Tunnel::InProcess, carrier: "quic" }
+        let (tunnel_address, endpoint, host) = (None, None, None);
+        Self { address, tunnel_address, endpoint, host, tunnel: Tunnel::InProcess, carrier: "quic" }
     }
 
     /// The tables of the file that say so. `port` is WireGuard's where it is ours; `more` belongs
     /// to `[tunnel]`.
     fn tables(&self, port: u16, more: &str) -> String {
-        let Self { address, carrier, .. } = self;
+        let (address, carrier) = (self.tunnel_address.unwrap_or(self.address), self.carrier);
         let tunnel = match &self.tunnel {
-            Tunnel::InProcess => format!("listen = \"{address}:{port}\""),
+            Tunnel::InProcess => format!("listen = \"{}\"", SocketAddr::new(address, port)),
             Tunnel::Interface(name) => format!("mode = \"host\"\ninterface = \"{name}\""),
         };
         format!("[tunnel]\n{tunnel}\n{more}\n[trunk]\ncarrier = \"{carrier}\"\n")
