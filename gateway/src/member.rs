@@ -117,6 +117,9 @@ pub struct Profile {
     pub trunk_port: u16,
     /// Core: what carries them.
     pub carrier: Carrier,
+    /// Node: sends other nodes' datagrams on, at its endpoints.
+    #[serde(default)]
+    pub forwards: bool,
 }
 
 /// Why a name, a profile or a heartbeat is refused.
@@ -202,6 +205,8 @@ impl Profile {
             endpoints: said.endpoints.clone(),
             trunk_port,
             carrier: Carrier::from_wire(said.carrier),
+            // Who can't be reached can't be a forwarder.
+            forwards: said.forwards && role == Role::Node && !said.endpoints.is_empty(),
         })
     }
 

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use antipode_proto::registry::v1::{
-    Gone, Heartbeat, Introduction, Limits, Neighbours, Role, Roster,
+    Forwarded, Forwarders, Gone, Heartbeat, Introduction, Limits, Neighbours, Role, Roster,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -165,6 +165,17 @@ impl Member {
     /// A node's neighbours: where its clients go when it drains. None until the gateway names some.
     pub fn neighbours(&self) -> watch::Receiver<Neighbours> {
         self.desk.neighbours.subscribe()
+    }
+
+    /// A node's forwarders: others that send its datagrams on. None until the gateway names some,
+    /// and the last ones while it is away.
+    pub fn forwarders(&self) -> watch::Receiver<Forwarders> {
+        self.desk.forwarders.subscribe()
+    }
+
+    /// Whose datagrams a node sends on. Nobody's until the gateway names some.
+    pub fn forwarded(&self) -> watch::Receiver<Forwarded> {
+        self.desk.forwarded.subscribe()
     }
 
     /// Processes of peers that have ended without a word, as the gateway hears of them from now on.

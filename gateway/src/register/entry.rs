@@ -184,6 +184,7 @@ impl Entry {
             tunnels: self.heartbeat.tunnels.clone(),
             last_heartbeat_age_ms: u64::try_from(silence.as_millis()).unwrap_or(u64::MAX),
             endpoints: profile.endpoints,
+            forwards: profile.forwards,
         }
     }
 }

@@ -71,12 +71,18 @@ impl Stream {
         }
     }
 
-    /// The next directive that is not about neighbours: those come when they will.
+    /// The next directive that is not about other nodes: those come when they will.
     pub(crate) async fn next(&mut self) -> Result<Directive, Status> {
         loop {
             let directive = self.next_of_all().await?;
-            if !matches!(directive, Directive::Neighbours(_)) {
-                return Ok(directive);
+            match directive {
+                Directive::Neighbours(_) | Directive::Forwarders(_) | Directive::Forwarded(_) => {}
+                Directive::Welcome(_)
+                | Directive::Roster(_)
+                | Directive::Drain(_)
+                | Directive::Removed(_)
+                | Directive::Limits(_)
+                | Directive::Gone(_) => return Ok(directive),
             }
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use antipode_proto::registry::v1::registry_client::RegistryClient;
 use antipode_proto::registry::v1::{
-    Directive, Drain, Gone, Heartbeat, Introduction, Limits, Neighbours, Report, Roster, Welcome,
-    directive, report,
+    Directive, Drain, Forwarded, Forwarders, Gone, Heartbeat, Introduction, Limits, Neighbours,
+    Report, Roster, Welcome, directive, report,
 };
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
@@ -42,6 +42,8 @@ pub(super) struct Desk {
     pub(super) roster: watch::Sender<Roster>,
     pub(super) limits: watch::Sender<Limits>,
     pub(super) neighbours: watch::Sender<Neighbours>,
+    pub(super) forwarders: watch::Sender<Forwarders>,
+    pub(super) forwarded: watch::Sender<Forwarded>,
     pub(super) gone: broadcast::Sender<Gone>,
     pub(super) standing: watch::Sender<Standing>,
 }
@@ -72,6 +74,8 @@ impl Desk {
             roster: watch::Sender::new(last_roster),
             limits: watch::Sender::default(),
             neighbours: watch::Sender::default(),
+            forwarders: watch::Sender::default(),
+            forwarded: watch::Sender::default(),
             gone: broadcast::Sender::new(GONE_QUEUED_MAX),
             standing: watch::Sender::new(Standing::Joining),
         }
@@ -217,6 +221,14 @@ impl Attendance {
             Some(directive::Kind::Neighbours(neighbours)) => {
                 debug!(nodes = neighbours.nodes.len(), "neighbours changed");
                 self.desk.neighbours.send_replace(neighbours);
+            }
+            Some(directive::Kind::Forwarders(forwarders)) => {
+                debug!(nodes = forwarders.nodes.len(), "forwarders changed");
+                self.desk.forwarders.send_replace(forwarders);
+            }
+            Some(directive::Kind::Forwarded(forwarded)) => {
+                debug!(nodes = forwarded.nodes.len(), "forwarded nodes changed");
+                self.desk.forwarded.send_replace(forwarded);
             }
             Some(directive::Kind::Gone(gone)) => {
                 info!(member_id = gone.member_id, "the gateway says that a process has gone");
