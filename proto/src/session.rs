@@ -47,6 +47,8 @@ pub struct Session {
     side: Side,
     config: Config,
     link: Link,
+    /// Segments may follow the question without waiting for its answer.
+    follows_question: bool,
     /// The attachment that counts; 0 before the first.
     epoch: u64,
     /// Whether the peer has ever said anything.
@@ -65,6 +67,7 @@ impl Session {
             side,
             config,
             link: Link::Detached { since: now },
+            follows_question: false,
             epoch: 0,
             confirmed: false,
             sender: Sender::new(config.unacked_bytes_max),
@@ -158,6 +161,13 @@ impl Session {
         self.receiver.set_pressure(pressed);
     }
 
+    /// Most bytes that may be on their way at a time, whatever the credit: a session that shares its
+    /// lane with others must not fill it. A segment may go while less than that is on its way, so
+    /// it overshoots by one.
+    pub const fn set_in_flight_max(&mut self, bytes: u64) {
+        self.sender.set_in_flight_max(bytes);
+    }
+
     /// The next frame for the lane, or `None` once drained. Changes after every `handle_*`, `send`
     /// and `reset`.
     #[must_use]
@@ -179,6 +189,9 @@ impl Session {
                 Some(Kind::Attached(Attached { epoch, received, credit }))
             }
             Link::Attached if self.ended.is_none() => self.poll_attached(),
+            Link::Asked { .. } if self.ended.is_none() && self.follows_question => {
+                self.poll_attached()
+            }
             Link::Detached { .. }
             | Link::Asking { .. }
             | Link::Asked { .. }
@@ -194,13 +207,11 @@ impl Session {
             return true;
         }
         match self.link {
-            Link::Detached { .. } | Link::Asked { .. } => false,
+            Link::Detached { .. } => false,
             Link::Asking { .. } => self.may_ask(),
             Link::Answering => self.ended.is_none(),
-            Link::Attached => {
-                let speaks = self.sender.wants_transmit() || self.receiver.ack_is_ready();
-                self.ended.is_none() && speaks
-            }
+            Link::Asked { .. } => self.follows_question && self.speaks(),
+            Link::Attached => self.speaks(),
         }
     }
 
@@ -290,6 +301,11 @@ impl Session {
             self.link = Link::Attached;
         }
         self.receiver.handle_segment(seq.into(), body)
+    }
+
+    fn speaks(&self) -> bool {
+        let speaks = self.sender.wants_transmit() || self.receiver.ack_is_ready();
+        self.ended.is_none() && speaks
     }
 
     fn poll_attached(&mut self) -> Option<Kind> {

@@ -51,6 +51,27 @@ impl Session {
         }
     }
 
+    /// At a node: another lane carries the session from here on. The one before lives and may yet
+    /// bring what is on its way.
+    ///
+    /// The peer is asked where it stands, as after a break. If all that was sent has arrived, what
+    /// is sent now follows the question at once, and the move costs this direction no time.
+    pub fn handle_link_moved(&mut self, now: Instant) {
+        debug_assert_eq!(self.side, Side::Node, "it is the node that moves a session");
+        let follows = self.link == Link::Attached && self.sender.is_settled();
+        self.handle_link_down(now);
+        self.handle_link_up();
+        self.follows_question = follows && matches!(self.link, Link::Asking { .. });
+    }
+
+    /// Whether the session may move to another lane. The peer is known to have our head, so that no
+    /// late copy of it can begin the session a second time; and its end has not come, so that it
+    /// can't have forgotten the session when the question arrives.
+    #[must_use]
+    pub fn can_move(&self) -> bool {
+        self.ended.is_none() && self.sender.head_is_acked() && !self.receiver.end_has_come()
+    }
+
     /// After [`Session::import`]: what carries the session outlived the process that it was in.
     /// Nothing is asked and nothing is sent twice; an answer that the peer waits for is given.
     pub fn handle_link_kept(&mut self, answering: bool) {
@@ -64,6 +85,7 @@ impl Session {
     /// A server whose client never said a word ends: that client may not have its token, so nobody
     /// could come back.
     pub fn handle_link_down(&mut self, now: Instant) {
+        self.follows_question = false;
         self.link = match self.link {
             Link::Attached | Link::Answering => Link::Detached { since: now },
             Link::Asking { since } | Link::Asked { since } | Link::Detached { since } => {
@@ -117,6 +139,8 @@ impl Session {
         let received = Seq::from(attached.received);
         let resumed = if self.is_forgotten(received) {
             Err(ProtocolError::StateLost { received: 0, acked: 0 })
+        } else if std::mem::take(&mut self.follows_question) {
+            self.sender.handle_position(received, attached.credit)
         } else {
             self.sender.handle_resume(received, attached.credit)
         };

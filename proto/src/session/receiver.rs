@@ -197,6 +197,10 @@ impl Receiver {
         self.received_bytes - self.consumed_bytes
     }
 
+    pub(super) fn end_has_come(&self) -> bool {
+        self.stage == Stage::Ended
+    }
+
     pub(super) const fn end_is_consumed(&self) -> bool {
         self.end_consumed
     }

@@ -25,6 +25,8 @@ pub(super) struct Sender {
     queued_bytes: u64,
     /// What the peer allows in all since the session began.
     credit: u64,
+    /// What may be on its way at a time, whatever the credit.
+    in_flight_bytes_max: u64,
     ended: bool,
     replayed: u64,
 }
@@ -49,6 +51,7 @@ impl Sender {
             transmitted_max: Seq::ZERO,
             queued_bytes: 0,
             credit: INITIAL_CREDIT_BYTES,
+            in_flight_bytes_max: u64::MAX,
             ended: false,
             replayed: 0,
         }
@@ -70,17 +73,32 @@ impl Sender {
     /// A segment may go while any credit is left: it overshoots by itself at most, so that no
     /// segment is too large ever to be sent.
     pub(super) fn wants_transmit(&self) -> bool {
-        self.unacked.get(self.transmitted).is_some_and(|kept| kept.offset < self.credit)
+        self.next().is_some()
     }
 
     pub(super) fn poll_transmit(&mut self) -> Option<(Seq, Body)> {
-        let kept = self.unacked.get(self.transmitted).filter(|kept| kept.offset < self.credit)?;
+        let kept = self.next()?;
+        let (seq, body) = (kept.seq, kept.body.clone());
         self.transmitted += 1;
-        if kept.seq <= self.transmitted_max {
+        if seq <= self.transmitted_max {
             self.replayed += 1;
         }
-        self.transmitted_max = self.transmitted_max.max(kept.seq);
-        Some((kept.seq, kept.body.clone()))
+        self.transmitted_max = self.transmitted_max.max(seq);
+        Some((seq, body))
+    }
+
+    pub(super) const fn set_in_flight_max(&mut self, bytes: u64) {
+        self.in_flight_bytes_max = bytes;
+    }
+
+    /// Whether all that ever went to a lane has arrived.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.transmitted == 0 && self.transmitted_max.get() == self.acked.get()
+    }
+
+    /// Whether our first segment is acknowledged.
+    pub(super) fn head_is_acked(&self) -> bool {
+        self.acked > Seq::ZERO
     }
 
     /// Forgets what has arrived. Acks are cumulative, so an older one changes nothing.
@@ -105,13 +123,23 @@ impl Sender {
         received: Seq,
         credit: u64,
     ) -> Result<(), ProtocolError> {
+        self.handle_position(received, credit)?;
+        self.transmitted = 0;
+        Ok(())
+    }
+
+    /// The peer held everything up to `received` when it was asked, and what was sent since is on
+    /// its way.
+    pub(super) fn handle_position(
+        &mut self,
+        received: Seq,
+        credit: u64,
+    ) -> Result<(), ProtocolError> {
         if received < self.acked {
             let (received, acked) = (received.get(), self.acked.get());
             return Err(ProtocolError::StateLost { received, acked });
         }
-        self.handle_ack(received, credit)?;
-        self.transmitted = 0;
-        Ok(())
+        self.handle_ack(received, credit)
     }
 
     /// Whether nothing has ever gone to a lane.
@@ -121,6 +149,16 @@ impl Sender {
 
     pub(super) fn is_empty(&self) -> bool {
         self.unacked.is_empty()
+    }
+
+    /// What goes next, if it may go now.
+    fn next(&self) -> Option<&Kept> {
+        let arrived_bytes = self.queued_bytes - self.unacked_bytes;
+        let may_go = |kept: &&Kept| {
+            let in_flight = kept.offset - arrived_bytes;
+            kept.offset < self.credit && (in_flight == 0 || in_flight < self.in_flight_bytes_max)
+        };
+        self.unacked.get(self.transmitted).filter(may_go)
     }
 
     pub(super) const fn is_ended(&self) -> bool {

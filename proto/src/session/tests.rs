@@ -1,6 +1,7 @@
 //! Tables for the single rules; the history under faults is in `tests/session_prop`.
 
 mod attachments;
+mod moves;
 mod states;
 
 use std::time::{Duration, Instant};
