@@ -16,7 +16,9 @@
 //! | [`metrics`] | what programs say of themselves |
 //! | [`stories`] | what clients do, told once for direct and relayed |
 //! | [`faults`] | what breaks, who notices, and the judge of histories |
+//! | [`link`] | the far link measured beside other people's |
 //! | [`autobahn`] | Autobahn's suite, and two of its runs compared |
+//! | [`wan`] | a wide-area link between namespaces, whose faults are set at run time |
 //! | [`report`] | what measuring programs print |
 
 pub mod autobahn;
@@ -28,6 +30,7 @@ pub mod client;
 pub mod faults;
 pub mod foreign;
 pub mod limits;
+pub mod link;
 pub mod metrics;
 pub mod namespaces;
 pub mod process;
@@ -40,4 +43,5 @@ pub mod require;
 pub mod settings;
 pub mod sockets;
 pub mod stories;
+pub mod wan;
 pub mod world;
