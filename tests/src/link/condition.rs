@@ -1,0 +1,150 @@
+//! What the link does to its packets, and what must be shown under it.
+
+use std::time::Duration;
+
+use crate::wan::{Burst, Change};
+
+use super::echoes::Load;
+
+/// The link's one-way delay.
+pub const ONE_WAY_MS: f64 = 100.0;
+/// The least time that an echo can take.
+pub const ROUND_TRIP_MS: f64 = 2.0 * ONE_WAY_MS;
+
+/// One row of the table.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// What `--only` calls it.
+    pub name: &'static str,
+    /// What people read.
+    pub says: &'static str,
+    /// How the link changes, from what it is when the clients come.
+    pub change: Change,
+    /// What is done under it.
+    pub course: Course,
+    /// What must be shown.
+    pub must: Vec<Must>,
+}
+
+/// What is done under a condition.
+#[derive(Clone, Copy, Debug)]
+pub enum Course {
+    /// Clients echo.
+    Echo(Load),
+    /// Clients echo, and the link is cut for a while.
+    Cut(Load, Duration),
+    /// One download.
+    Bulk,
+}
+
+/// A bound on a figure, by the figure's name in the result.
+#[derive(Clone, Copy, Debug)]
+pub struct Must {
+    /// Which figure.
+    pub figure: &'static str,
+    /// The bound.
+    pub bound: Bound,
+}
+
+/// Which side of it is good.
+#[derive(Clone, Copy, Debug)]
+pub enum Bound {
+    /// Not more.
+    AtMost(f64),
+    /// Not less.
+    AtLeast(f64),
+}
+
+impl Bound {
+    /// Whether a figure keeps it.
+    #[must_use]
+    pub fn is_kept(self, figure: f64) -> bool {
+        match self {
+            Self::AtMost(most) => figure <= most,
+            Self::AtLeast(least) => figure >= least,
+        }
+    }
+}
+
+/// One message of 128 bytes a second from each of 1,000 clients.
+const CHAT: Load = Load { sessions: 1000, every: Duration::from_secs(1), bytes: 128 };
+/// The same from 10,000: with the answers, 20,000 messages a second.
+const CROWD: Load = Load { sessions: 10_000, every: Duration::from_secs(1), bytes: 128 };
+/// For cuts: what waits for the link to come back is 200 sessions' worth.
+const FEW: Load = Load { sessions: 200, every: Duration::from_secs(1), bytes: 128 };
+
+/// All rows, in the table's order.
+#[must_use]
+pub fn all() -> Vec<Condition> {
+    let loss = |loss| Change { loss: Some(loss), ..Change::default() };
+    let burst =
+        |mean_ms| Change { burst: Some(Burst { loss: 0.01, mean_ms }), ..Change::default() };
+    let jitter = Change { jitter_ms: Some(20.0), loss: Some(0.01), ..Change::default() };
+    let times = |factor: f64| ROUND_TRIP_MS * factor;
+    let echo = |name, says, change, must| Condition {
+        name,
+        says,
+        change,
+        course: Course::Echo(CHAT),
+        must,
+    };
+    let mut rows = vec![
+        echo(
+            "clean",
+            "no loss",
+            Change::default(),
+            vec![most("p50_ms", ROUND_TRIP_MS + 2.0), most("p999_ms", ROUND_TRIP_MS + 15.0)],
+        ),
+        echo("loss-1", "1 % loss", loss(0.01), vec![most("p999_ms", times(1.12))]),
+        echo(
+            "loss-3",
+            "3 % loss",
+            loss(0.03),
+            vec![most("p99_ms", times(1.12)), most("p999_ms", times(1.6))],
+        ),
+        echo("burst-5", "1 % in bursts of 5 ms", burst(5.0), vec![most("p999_ms", times(1.25))]),
+        echo("burst-20", "1 % in bursts of 20 ms", burst(20.0), Vec::new()),
+        // The jitter falls on both ways of a round trip.
+        echo(
+            "jitter",
+            "jitter 0 to 20 ms, 1 % loss",
+            jitter,
+            vec![most("p999_ms", 2.0 * 20.0 + times(1.12))],
+        ),
+    ];
+    rows.extend(
+        [("cut-5", "cut of 5 s", 5), ("cut-20", "cut of 20 s", 20), ("cut-60", "cut of 60 s", 60)]
+            .map(|(name, says, seconds)| Condition {
+                name,
+                says,
+                change: Change::default(),
+                course: Course::Cut(FEW, Duration::from_secs(seconds)),
+                must: vec![
+                    most("flow_max_s", 1.0 + ROUND_TRIP_MS / 1000.0),
+                    most("missing", 0.0),
+                    most("duplicated", 0.0),
+                    most("reordered", 0.0),
+                    most("ended", 0.0),
+                ],
+            }),
+    );
+    rows.push(Condition {
+        name: "crowd",
+        says: "10,000 sessions, 20,000 messages/s, 1 % loss",
+        change: loss(0.01),
+        course: Course::Echo(CROWD),
+        must: vec![most("p99_ms", times(1.15))],
+    });
+    rows.push(Condition {
+        name: "bulk",
+        says: "one download, 1 % loss",
+        change: loss(0.01),
+        course: Course::Bulk,
+        must: vec![Must { figure: "megabytes_per_s", bound: Bound::AtLeast(10.0) }],
+    });
+    rows
+}
+
+const fn most(figure: &'static str, at_most: f64) -> Must {
+    Must { figure, bound: Bound::AtMost(at_most) }
+}
