@@ -9,12 +9,12 @@ use antipode_tests::repository::{root, sources};
 const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
     ("proto", &[]),
     ("websocket", &["proto"]),
-    ("tunnel", &["proto"]),
-    ("runtime", &["proto", "tunnel"]),
-    ("trunk", &["proto", "tunnel", "runtime"]),
+    ("tunnel", &["proto", "websocket"]),
+    ("runtime", &["proto", "websocket", "tunnel"]),
+    ("trunk", &["proto", "websocket", "tunnel", "runtime"]),
     ("node", &["proto", "websocket", "tunnel", "runtime", "trunk"]),
     ("core", &["proto", "websocket", "tunnel", "runtime", "trunk"]),
-    ("gateway", &["proto", "tunnel", "runtime"]),
+    ("gateway", &["proto", "websocket", "tunnel", "runtime"]),
     (
         "demo",
         &["proto", "websocket", "tunnel", "runtime", "trunk", "node", "core", "gateway", "tests"],

@@ -41,6 +41,15 @@ impl Exits {
         Arc::clone(&self.udp.read())
     }
 
+    /// Datagrams by this way go out there from now on.
+    pub(crate) fn add_stream(&self, id: StreamId, exit: Arc<dyn Exit>) {
+        self.streams.write().insert(id, exit);
+    }
+
+    pub(crate) fn remove_stream(&self, id: StreamId) {
+        self.streams.write().remove(&id);
+    }
+
     /// Sends a run of datagrams, each `segment` long but the last.
     ///
     /// # Errors

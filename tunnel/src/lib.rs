@@ -16,6 +16,7 @@
 //! | `exits` | where datagrams leave, by way |
 //! | [`tunnel`] | [`Tunnel`], the handle that programs hold |
 //! | `shared` | what its tasks share, and the driver |
+//! | [`stream`] | TLS over TCP in place of UDP: framing, opening, taking |
 //! | [`Class`] | what waits for whom |
 //! | `send` | padding, encryption and runs on the way out |
 //! | `quic` | the socket quinn runs on |
@@ -53,6 +54,7 @@ pub mod quality;
 mod quic;
 mod send;
 mod shared;
+pub mod stream;
 pub mod tuning;
 pub mod tunnel;
 pub mod underlay;
@@ -65,6 +67,7 @@ pub use key::{KeyError, PrivateKey, PublicKey, TRUNK_PORT, tunnel_address};
 pub use metrics::Metrics;
 pub use peer::{PeerConfig, PeerState};
 pub use quality::Quality;
+pub use stream::{StreamListen, StreamServer, StreamTarget};
 pub use tuning::{TrunkTuning, transport_config};
 pub use tunnel::{BindError, SocketError, Tasks, Tunnel, TunnelConfig};
 pub use underlay::Underlay;

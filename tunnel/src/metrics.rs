@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::key::PublicKey;
+use crate::stream::metrics::StreamMetrics;
 
 /// What became of a handshake, or of a message of one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -117,13 +118,15 @@ pub enum DropReason {
     NoWay,
     /// On the way out: larger than the tunnel's MTU.
     TooBig,
+    /// On the way out: the stream's queue is full.
+    StreamFull,
     /// On the way out: the real socket did not take it.
     NotSent,
 }
 
 impl DropReason {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Empty,
         Self::Malformed,
         Self::UnknownIndex,
@@ -144,6 +147,7 @@ impl DropReason {
         Self::NoEndpoint,
         Self::NoWay,
         Self::TooBig,
+        Self::StreamFull,
         Self::NotSent,
     ];
 
@@ -171,6 +175,7 @@ impl DropReason {
             Self::NoEndpoint => "no_endpoint",
             Self::NoWay => "no_way",
             Self::TooBig => "too_big",
+            Self::StreamFull => "stream_full",
             Self::NotSent => "not_sent",
         }
     }
@@ -194,6 +199,8 @@ pub struct Metrics {
     drops: Family<Label, Counter>,
     handshake_age: Family<PeerLabel, Gauge<f64, AtomicU64>>,
     hot: Arc<Hot>,
+    /// What concerns streams.
+    pub streams: StreamMetrics,
 }
 
 /// Counters of the data path, looked up once: a family lookup costs a lock and a hash.
@@ -239,7 +246,8 @@ impl Default for Metrics {
             handshakes: HandshakeOutcome::ALL.map(|o| of(&handshakes, "outcome", o.label())),
         };
         let handshake_age = Family::default();
-        Self { handshakes, packets, bytes, drops, handshake_age, hot: Arc::new(hot) }
+        let (hot, streams) = (Arc::new(hot), StreamMetrics::default());
+        Self { handshakes, packets, bytes, drops, handshake_age, hot, streams }
     }
 }
 
@@ -258,6 +266,7 @@ impl Metrics {
             Unit::Seconds,
             metrics.handshake_age.clone(),
         );
+        metrics.streams.register(registry);
         metrics
     }
 

@@ -26,6 +26,7 @@ use crate::outer::ReceiveBuffers;
 use crate::packet::read_udp;
 use crate::peer::Reply;
 use crate::send::SendBuffers;
+use crate::stream::Streams;
 use crate::tunnel::{SocketError, now};
 use crate::way::Way;
 
@@ -38,6 +39,7 @@ const EPHEMERAL_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 pub(crate) struct Shared {
     pub(crate) device: Device,
     pub(crate) exits: Exits,
+    pub(crate) streams: Streams,
     pub(crate) buffers: SendBuffers,
     pub(crate) metrics: Metrics,
     pub(crate) mtu_bytes: u16,

@@ -22,6 +22,7 @@ use crate::packet::{INNER_MTU_FLOOR_BYTES, INNER_MTU_MAX_BYTES};
 use crate::peer::{PeerConfig, PeerState};
 use crate::quic::TunnelSocket;
 use crate::send::SendBuffers;
+use crate::stream::Streams;
 use crate::shared::Shared;
 
 /// What a tunnel needs to start.
@@ -152,6 +153,7 @@ impl Tunnel {
         let shared = Arc::new(Shared {
             device: Device::new(private_key, silence_max, metrics.clone(), now()),
             exits: Exits::new(outer, metrics.clone()),
+            streams: Streams::new(tasks.clone()),
             buffers: SendBuffers::default(),
             metrics,
             mtu_bytes: mtu_bytes.clamp(INNER_MTU_FLOOR_BYTES, INNER_MTU_MAX_BYTES),
@@ -187,6 +189,10 @@ impl Tunnel {
     #[must_use]
     pub fn address(&self) -> Ipv6Addr {
         self.shared.address
+    }
+
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The real address, with the port that was given.

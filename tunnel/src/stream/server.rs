@@ -1,0 +1,246 @@
+//! Taking streams: TLS by members only, the upgrade, and how many there may be.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use antipode_websocket::Side;
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::carry::{Opened, tune};
+use super::metrics::StreamOutcome;
+use super::{STREAM_HANDSHAKE_TIME_MAX, upgrade};
+use crate::shared::Shared;
+use crate::way::StreamId;
+
+/// Handshakes under way; more are dropped. Whoever is no member gets no further than this.
+pub(super) const STREAM_HANDSHAKES_MAX: usize = 256;
+
+/// Streams of one member; with more, its oldest is closed. A process needs one, and a second while
+/// it opens a fresh one.
+pub(super) const STREAMS_PER_MEMBER_MAX: usize = 4;
+
+/// After an error of `accept`, such as a lack of files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How streams are taken.
+#[derive(Clone)]
+pub struct StreamListen {
+    /// Takes members' certificates, and shows ours.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// Streams at once; more are closed.
+    pub streams_max: NonZeroUsize,
+    /// Whose certificate it is, if it is a member's that may have a stream.
+    pub admit: Admit,
+}
+
+/// Names the member whose certificate it is.
+pub type Admit = Arc<dyn Fn(&CertificateDer<'static>) -> Option<String> + Send + Sync>;
+
+impl fmt::Debug for StreamListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamListen")
+            .field("streams_max", &self.streams_max)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Streams that members have opened to us. It listens until the tunnel's tasks are stopped; clones
+/// share it.
+#[derive(Clone, Debug)]
+pub struct StreamServer {
+    address: SocketAddr,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    listen: StreamListen,
+    acceptor: Acceptor,
+    open: Mutex<BTreeMap<StreamId, Taken>>,
+    handshakes: Arc<Semaphore>,
+}
+
+struct Acceptor(TlsAcceptor);
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Acceptor")
+    }
+}
+
+/// A stream that was taken.
+#[derive(Debug)]
+struct Taken {
+    member: String,
+    certificate: CertificateDer<'static>,
+    closing: CancellationToken,
+}
+
+impl StreamServer {
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        listener: TcpListener,
+        listen: StreamListen,
+    ) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let inner = Arc::new(Inner {
+            acceptor: Acceptor(TlsAcceptor::from(Arc::clone(&listen.tls))),
+            listen,
+            open: Mutex::default(),
+            handshakes: Arc::new(Semaphore::new(STREAM_HANDSHAKES_MAX)),
+        });
+        let (accepting, carrier) = (Arc::clone(&inner), Arc::clone(shared));
+        shared.streams.spawn(async move { accepting.accept(listener, &carrier).await });
+        Ok(Self { address, inner })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes the streams of those that are not admitted any more.
+    pub fn recheck(&self) {
+        for Taken { certificate, closing, .. } in self.inner.open.lock().values() {
+            if (self.inner.listen.admit)(certificate).is_none() {
+                closing.cancel();
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn accept(self: Arc<Self>, listener: TcpListener, shared: &Arc<Shared>) {
+        let metrics = &shared.metrics.streams;
+        loop {
+            let (socket, from) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    debug!(%error, "accept a stream");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(turn) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+                metrics.attempted(StreamOutcome::Full);
+                continue;
+            };
+            let (taking, carrier) = (Arc::clone(&self), Arc::clone(shared));
+            shared.streams.spawn(async move {
+                let opening = timeout(STREAM_HANDSHAKE_TIME_MAX, taking.open(socket)).await;
+                drop(turn);
+                match opening.unwrap_or(Err(StreamOutcome::TimedOut)) {
+                    Ok((opened, certificate, member)) => {
+                        taking.carry(opened, certificate, member, &carrier).await;
+                    }
+                    Err(outcome) => {
+                        debug!(%from, outcome = outcome.label(), "no stream");
+                        carrier.metrics.streams.attempted(outcome);
+                    }
+                }
+            });
+        }
+    }
+
+    /// TLS and the upgrade.
+    async fn open(
+        &self,
+        socket: TcpStream,
+    ) -> Result<(Opened, CertificateDer<'static>, String), StreamOutcome> {
+        tune(&socket);
+        let accepted = self.acceptor.0.accept(socket).await;
+        let mut socket = accepted.map_err(|_| StreamOutcome::Tls)?;
+        let shown = socket.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
+        let certificate = shown.ok_or(StreamOutcome::NotAMember)?;
+        let member = (self.listen.admit)(&certificate).ok_or(StreamOutcome::NotAMember)?;
+
+        let mut read = BytesMut::with_capacity(upgrade::UPGRADE_HEAD_BYTES_MAX);
+        loop {
+            match upgrade::read_request(&read) {
+                Ok(Some((len, answer))) => {
+                    let _ = read.split_to(len);
+                    socket.write_all(&answer).await.map_err(|_| StreamOutcome::Upgrade)?;
+                    socket.flush().await.map_err(|_| StreamOutcome::Upgrade)?;
+                    let socket = TlsStream::Server(socket);
+                    return Ok((Opened { socket, read, side: Side::Server }, certificate, member));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let _ = socket.write_all(&upgrade::refusal(&error)).await;
+                    let _ = socket.shutdown().await;
+                    return Err(StreamOutcome::Upgrade);
+                }
+            }
+            let read_len = socket.read_buf(&mut read).await.map_err(|_| StreamOutcome::Upgrade)?;
+            if read_len == 0 {
+                return Err(StreamOutcome::Upgrade);
+            }
+        }
+    }
+
+    async fn carry(
+        &self,
+        opened: Opened,
+        certificate: CertificateDer<'static>,
+        member: String,
+        shared: &Arc<Shared>,
+    ) {
+        let (id, closing) = (shared.streams.next_id(), CancellationToken::new());
+        {
+            let mut open = self.open.lock();
+            if open.len() >= self.listen.streams_max.get() {
+                shared.metrics.streams.attempted(StreamOutcome::Full);
+                return;
+            }
+            let own: Vec<StreamId> = open
+                .iter()
+                .filter(|(_, taken)| taken.member == member && !taken.closing.is_cancelled())
+                .map(|(id, _)| *id)
+                .collect();
+            if own.len() >= STREAMS_PER_MEMBER_MAX
+                && let Some(oldest) = own.first().and_then(|id| open.get(id))
+            {
+                shared.metrics.streams.attempted(StreamOutcome::Replaced);
+                oldest.closing.cancel();
+            }
+            open.insert(
+                id,
+                Taken { member: member.clone(), certificate, closing: closing.clone() },
+            );
+        }
+        let _gone = Gone { open: &self.open, id };
+        // Off the register while it was being taken: nobody has looked since.
+        let known = self.open.lock().get(&id).map(|taken| taken.certificate.clone());
+        if known.is_none_or(|certificate| (self.listen.admit)(&certificate).is_none()) {
+            return shared.metrics.streams.attempted(StreamOutcome::NotAMember);
+        }
+        shared.carry_stream(id, opened, &closing, &member).await;
+    }
+}
+
+/// Takes a stream off the list, however its task ends.
+struct Gone<'a> {
+    open: &'a Mutex<BTreeMap<StreamId, Taken>>,
+    id: StreamId,
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.open.lock().remove(&self.id);
+    }
+}
