@@ -1,12 +1,15 @@
-//! Two hosts of their own on one machine: network namespaces on a bridge. Needs root.
+//! Hosts of their own on one machine: network namespaces, alone or two on a bridge. Needs root.
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::process::Process;
 
@@ -32,6 +35,62 @@ pub fn has_root() -> bool {
 pub fn has_wireguard() -> bool {
     let runs = |program: &str| Command::new(program).arg("--version").output().is_ok();
     runs("wireguard-go") && runs("wg") && std::path::Path::new("/dev/net/tun").exists()
+}
+
+/// Where `ip netns` keeps names.
+const NAMES: &str = "/run/netns";
+
+/// Does something in a namespace, such as opening a socket, which stays there.
+///
+/// # Errors
+///
+/// If there is no such namespace, or this process may not go there.
+///
+/// # Panics
+///
+/// If `work` does.
+pub fn inside<T: Send + 'static>(
+    namespace: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    let path = format!("{NAMES}/{namespace}");
+    let file = File::open(&path).with_context(|| format!("open {path}"))?;
+    // A namespace is a thread's own: this one goes there, does the work, and ends.
+    let thread = std::thread::spawn(move || {
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+        anyhow::Ok(work())
+    });
+    thread.join().expect("the work does not panic").with_context(|| format!("go into {path}"))
+}
+
+/// A namespace with nothing in it but loopback; gone when dropped.
+#[derive(Debug)]
+pub struct Namespace {
+    /// As `ip netns` calls it.
+    pub name: String,
+}
+
+impl Namespace {
+    /// Makes one; any number may stand at once.
+    ///
+    /// # Errors
+    ///
+    /// If `ip` refuses.
+    pub fn make() -> anyhow::Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let serial = NEXT.fetch_add(1, Ordering::Relaxed);
+        let namespace = Self { name: format!("apn{}-{serial}", std::process::id()) };
+        ip(&["netns", "add", &namespace.name])?;
+        ip(&["-n", &namespace.name, "link", "set", "lo", "up"])?;
+        Ok(namespace)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // What was never made can't be taken away.
+        drop(ip(&["netns", "del", &self.name]));
+    }
 }
 
 /// A bridge in the machine's own namespace, and two hosts on it; gone when dropped.
@@ -131,6 +190,15 @@ impl Host {
     ///
     /// If it does not come up.
     pub fn wireguard(&self, folder: &std::path::Path) -> anyhow::Result<Process> {
+        self.wireguard_at(folder, crate::settings::WIREGUARD_PORT)
+    }
+
+    /// As [`Self::wireguard`], on another UDP port.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub fn wireguard_at(&self, folder: &std::path::Path, port: u16) -> anyhow::Result<Process> {
         let mut command = self.command("wireguard-go");
         // Its sockets stand in /run/wireguard by interface name, for all namespaces alike.
         let interface = self.interface();
@@ -140,7 +208,8 @@ impl Host {
         std::fs::write(&key_file, self.run("wg", &["genkey"])?)?;
         crate::certificate::private(&key_file)?;
         let key_file = key_file.to_str().context("a UTF-8 path")?;
-        let set = ["set", &interface, "private-key", key_file, "listen-port", "51820"];
+        let port = port.to_string();
+        let set = ["set", &interface, "private-key", key_file, "listen-port", &port];
         let mut tried = 0;
         while let Err(error) = self.run("wg", &set) {
             tried += 1;

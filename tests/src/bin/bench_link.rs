@@ -173,7 +173,7 @@ fn judged(condition: &Condition, stack: Stack, figures: anyhow::Result<Value>) -
     for must in &condition.must {
         if let Some(figure) = figures[must.figure].as_f64() {
             let kept = if must.bound.is_kept(figure) { "" } else { "NOT " };
-            verdict.push(format!("{kept}{} {:?}", must.figure, must.bound));
+            verdict.push(format!("{kept}{} {}", must.figure, must.bound));
         }
     }
     json!({

@@ -1,5 +1,6 @@
 //! What the link does to its packets, and what must be shown under it.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::wan::{Burst, Change};
@@ -53,6 +54,15 @@ pub enum Bound {
     AtMost(f64),
     /// Not less.
     AtLeast(f64),
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(most) => write!(formatter, "<= {most:.3}"),
+            Self::AtLeast(least) => write!(formatter, ">= {least:.3}"),
+        }
+    }
 }
 
 impl Bound {

@@ -30,16 +30,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// Makes the hosts and joins them. TCP is cubic on both, as Debian has it.
+    /// Makes the hosts and joins them.
     ///
     /// # Errors
     ///
     /// If the system refuses.
     pub fn make() -> anyhow::Result<Self> {
         let lab = Lab::make()?;
-        for host in [&lab.east, &lab.west] {
-            host.run("sysctl", &["-qw", "net.ipv4.tcp_congestion_control=cubic"])?;
-        }
         let end = |host: &crate::namespaces::Host, address: IpAddr| End {
             namespace: Some(host.namespace.clone()),
             interface: "wan0".to_owned(),

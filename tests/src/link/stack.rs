@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::client::Client;
+use crate::namespaces::Host;
 use crate::process::Process;
 use crate::world::{Plan, World};
 
@@ -17,10 +18,12 @@ use super::place::{CORE, Place};
 const INNER_CORE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 2));
 /// The node's.
 const INNER_NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
+/// Both of them.
+const INNER: &str = "10.99.0.0/24";
 /// Where nginx takes clients; the product's node has another port.
 const NGINX_PORT: u16 = 9443;
 /// WireGuard's customary port is the product's; wireguard-go has the next one.
-const WIREGUARD_GO_PORT: &str = "51821";
+const WIREGUARD_GO_PORT: u16 = 51_821;
 
 /// Everything that stands between clients and backend, of both kinds.
 #[derive(Debug)]
@@ -103,12 +106,16 @@ impl Nginx {
     fn start(place: &Place, world: &World, backend: u16) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let (east, west) = (&place.lab.east, &place.lab.west);
-        let programs = [east.wireguard(folder.path())?, west.wireguard(folder.path())?];
+        let wireguard = |host: &Host| host.wireguard_at(folder.path(), WIREGUARD_GO_PORT);
+        let programs = [wireguard(east)?, wireguard(west)?];
         for (host, inner) in [(east, INNER_NODE), (west, INNER_CORE)] {
-            host.run("wg", &["set", &host.interface(), "listen-port", WIREGUARD_GO_PORT])?;
-            host.run("ip", &["address", "add", &format!("{inner}/24"), "dev", &host.interface()])?;
+            let interface = host.interface();
+            host.run("ip", &["address", "add", &format!("{inner}/24"), "dev", &interface])?;
+            // As Debian has it, whatever this machine's own default is.
+            let route = ["route", "replace", INNER, "dev", &interface, "congctl", "cubic"];
+            host.run("ip", &route)?;
         }
-        let key = |host: &crate::namespaces::Host| -> anyhow::Result<String> {
+        let key = |host: &Host| -> anyhow::Result<String> {
             let shown = host.run("wg", &["show", &host.interface(), "public-key"])?;
             Ok(shown.trim().to_owned())
         };
