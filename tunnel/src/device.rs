@@ -6,6 +6,8 @@
 //!
 //! All methods take `&self`: each peer has its own lock, and the set of peers is swapped whole.
 
+mod probing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use crate::key::{PrivateKey, PublicKey};
 use crate::link::{MESSAGE_BYTES_MAX, Outcome, Peer};
 use crate::metrics::{Direction, DropReason, HandshakeOutcome, Metrics};
 use crate::packet::INNER_MTU_MAX_BYTES;
+use crate::path_key::KeyId;
 pub use crate::peer::{PeerConfig, PeerState, Reply, Sealed};
 pub use crate::way::Way;
 
@@ -46,6 +49,7 @@ pub struct Device {
 struct Table {
     by_key: BTreeMap<PublicKey, Arc<Peer>>,
     by_index: BTreeMap<u32, Arc<Peer>>,
+    by_key_id: BTreeMap<KeyId, Arc<Peer>>,
     routes: Routes<Arc<Peer>>,
 }
 
@@ -287,8 +291,12 @@ impl std::fmt::Debug for Device {
 
 impl Table {
     fn new(peers: Vec<(Arc<Peer>, Vec<crate::Cidr>)>) -> Self {
-        let mut table =
-            Self { by_key: BTreeMap::new(), by_index: BTreeMap::new(), routes: Routes::new() };
+        let mut table = Self {
+            by_key: BTreeMap::new(),
+            by_index: BTreeMap::new(),
+            by_key_id: BTreeMap::new(),
+            routes: Routes::new(),
+        };
         for (peer, allowed) in peers {
             for range in allowed {
                 if !table.routes.insert(range, Arc::clone(&peer)) {
@@ -296,6 +304,7 @@ impl Table {
                 }
             }
             table.by_index.insert(peer.index, Arc::clone(&peer));
+            table.by_key_id.insert(KeyId::of(&peer.public_key), Arc::clone(&peer));
             table.by_key.insert(peer.public_key, peer);
         }
         table

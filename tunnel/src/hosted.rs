@@ -17,6 +17,7 @@ use tokio::process::Command;
 use crate::cidr::Cidr;
 use crate::key::PublicKey;
 use crate::peer::{PeerConfig, PeerState};
+use crate::quality::Quality;
 use crate::tunnel::SocketError;
 use crate::way::Way;
 
@@ -215,6 +216,7 @@ fn peer_state(line: &str, now: Duration) -> Option<PeerState> {
     let handshake: u64 = handshake.parse().ok()?;
     let handshake_age = (handshake > 0).then(|| now.saturating_sub(Duration::from_secs(handshake)));
     Some(PeerState {
+        quality: Quality::default(),
         public_key: key.parse().ok()?,
         endpoint: endpoint.parse().ok(),
         way: endpoint.parse().ok().map(|remote: SocketAddr| Way::from(remote)),

@@ -25,7 +25,12 @@ use tracing::warn;
 use crate::key::{PrivateKey, PublicKey};
 use crate::metrics::{DropReason, HandshakeOutcome, Metrics};
 use crate::packet::INNER_MTU_MAX_BYTES;
+use crate::path_key::PathKey;
 use crate::peer::{PeerConfig, PeerState, Reply, Sealed};
+use crate::probe::{
+    self,
+    prober::{Counts, Prober},
+};
 use crate::way::Way;
 use held::Held;
 pub(crate) use message::{KIND_COOKIE, KIND_DATA, KIND_RESPONSE};
@@ -55,6 +60,9 @@ pub(crate) struct Peer {
     /// The upper 24 bits of its receiver indices.
     pub(crate) index: u32,
     pub(crate) link: Mutex<Link>,
+    /// `None`: its key is one that makes no secret.
+    pub(crate) path_key: Option<PathKey>,
+    pub(crate) prober: Mutex<Prober>,
 }
 
 /// The part of a peer that changes.
@@ -102,13 +110,17 @@ impl Peer {
             stale_handshakes: 0,
             stale_warned: None,
         };
-        Self { public_key, index, link: Mutex::new(link) }
+        let prober = Mutex::new(Prober::new(probe::first_seq(), now));
+        let path_key = PathKey::new(key, &public_key);
+        Self { public_key, index, link: Mutex::new(link), path_key, prober }
     }
 
     pub(crate) fn state(&self, now: Instant) -> PeerState {
+        let quality = self.quality(now);
         let link = self.link.lock();
         let (handshake_age, bytes_out, bytes_in, loss, rtt_ms) = link.tunn.stats();
         PeerState {
+            quality,
             public_key: self.public_key,
             endpoint: link.way.and_then(Way::remote),
             way: link.way,
@@ -134,6 +146,17 @@ impl Link {
     pub(crate) const fn choose_way(&mut self, way: Way) {
         self.way = Some(way);
         self.is_chosen = true;
+    }
+
+    /// What has been counted so far.
+    pub(crate) fn counts(&mut self, now: Instant) -> Counts {
+        let burst_in = self.order.burst(now);
+        Counts { sent: self.sent_count, arrived: self.order.arrived(), burst_in }
+    }
+
+    /// How late a message may be that was only overtaken.
+    pub(crate) const fn set_reordering(&mut self, late_max: Duration) {
+        self.order.set_reordering(late_max);
     }
 
     /// Counts copies of data messages that went.
@@ -258,7 +281,7 @@ impl Link {
     /// A data message came: as the answering side, this is when keys may be used.
     fn heard_data(&mut self, from: Way, message: &[u8], now: Instant, out: &mut Outcome<'_>) {
         self.order.count();
-        if self.order.is_newer(message) {
+        if self.order.is_newer(message, now) {
             self.heard_from(from, now);
         } else {
             self.heard = Some(now);

@@ -4,6 +4,8 @@
 //! from closed sets, but for `peer`, which is the first 8 characters of a configured peer's key.
 //! Packets and bytes are those inside the tunnel, headers of IPv6 and UDP included, padding not.
 
+mod links;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -14,8 +16,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::forward::metrics::ForwardMetrics;
 use crate::key::PublicKey;
 use crate::stream::metrics::StreamMetrics;
+pub use links::{LinkMetrics, ProbeOutcome};
 
 /// What became of a handshake, or of a message of one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -199,8 +203,12 @@ pub struct Metrics {
     drops: Family<Label, Counter>,
     handshake_age: Family<PeerLabel, Gauge<f64, AtomicU64>>,
     hot: Arc<Hot>,
+    /// What concerns links.
+    pub links: LinkMetrics,
     /// What concerns streams.
     pub streams: StreamMetrics,
+    /// What concerns forwarding.
+    pub forwarding: ForwardMetrics,
 }
 
 /// Counters of the data path, looked up once: a family lookup costs a lock and a hash.
@@ -246,8 +254,9 @@ impl Default for Metrics {
             handshakes: HandshakeOutcome::ALL.map(|o| of(&handshakes, "outcome", o.label())),
         };
         let handshake_age = Family::default();
-        let (hot, streams) = (Arc::new(hot), StreamMetrics::default());
-        Self { handshakes, packets, bytes, drops, handshake_age, hot, streams }
+        let (hot, links) = (Arc::new(hot), LinkMetrics::default());
+        let (streams, forwarding) = (StreamMetrics::default(), ForwardMetrics::default());
+        Self { handshakes, packets, bytes, drops, handshake_age, hot, links, streams, forwarding }
     }
 }
 
@@ -266,7 +275,9 @@ impl Metrics {
             Unit::Seconds,
             metrics.handshake_age.clone(),
         );
+        metrics.links.register(registry);
         metrics.streams.register(registry);
+        metrics.forwarding.register(registry);
         metrics
     }
 
@@ -314,6 +325,7 @@ impl Metrics {
     /// Forgets a removed peer's series.
     pub fn forget_peer(&self, peer: &PublicKey) {
         self.handshake_age.remove(&PeerLabel(peer.short()));
+        self.links.forget_peer(peer);
     }
 }
 

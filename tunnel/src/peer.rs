@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::cidr::Cidr;
 use crate::key::PublicKey;
+use crate::quality::Quality;
 use crate::way::Way;
 
 /// A peer as it should be.
@@ -46,6 +47,8 @@ pub struct PeerState {
     pub endpoint: Option<SocketAddr>,
     /// How datagrams get to it now.
     pub way: Option<Way>,
+    /// The link with it, as probes find it.
+    pub quality: Quality,
     /// WireGuard data messages sent to it, copies included.
     pub sent: u64,
     /// WireGuard data messages that arrived from it, copies included.

@@ -4,6 +4,11 @@
 //! [`Quality`] comes out. Every figure is about the WireGuard datagrams themselves: what QUIC makes
 //! of them, and what copies of them save, lies above.
 
+pub(crate) mod bursts;
+mod loss;
+pub(crate) mod meter;
+mod round_trips;
+
 use std::time::Duration;
 
 /// The link with a peer, over the last seconds.

@@ -20,12 +20,14 @@ use tracing::debug;
 
 use crate::device::{Device, Scratch, TICK};
 use crate::exits::Exits;
+use crate::forward::Mesh;
 use crate::inbox::Inbox;
 use crate::metrics::{DropReason, Metrics};
 use crate::outer::ReceiveBuffers;
 use crate::packet::read_udp;
 use crate::peer::Reply;
 use crate::send::SendBuffers;
+use crate::shield::Shield;
 use crate::stream::Streams;
 use crate::tunnel::{SocketError, now};
 use crate::way::Way;
@@ -40,7 +42,9 @@ pub(crate) struct Shared {
     pub(crate) device: Device,
     pub(crate) exits: Exits,
     pub(crate) streams: Streams,
+    pub(crate) mesh: Mesh,
     pub(crate) buffers: SendBuffers,
+    pub(crate) shield: Shield,
     pub(crate) metrics: Metrics,
     pub(crate) mtu_bytes: u16,
     pub(crate) address: Ipv6Addr,
@@ -61,7 +65,10 @@ impl Shared {
             let udp = self.exits.udp();
             tokio::select! {
                 biased;
-                _ = tick.tick() => self.device.tick(now(), &mut intake.replies),
+                _ = tick.tick() => {
+                    self.device.tick(now(), &mut intake.replies);
+                    self.send_probes_due(now());
+                }
                 () = self.nudge.notified() => {
                     intake.replies.append(&mut self.late.lock());
                     self.device.tick(now(), &mut intake.replies);
@@ -90,6 +97,10 @@ impl Shared {
 
     /// Takes one datagram, whichever way it came. After a batch of them [`Shared::finish`] is due.
     pub(crate) fn receive(&self, way: Way, datagram: &[u8], now: Instant, intake: &mut Intake) {
+        let Some((way, datagram)) = self.mesh.take(way, datagram, now) else { return };
+        if self.receive_probe(way, datagram, now) {
+            return;
+        }
         let Intake { scratch, replies, touched } = intake;
         if let Some(packet) = self.device.open(way, datagram, now, scratch, replies) {
             self.deliver(packet, touched);

@@ -30,6 +30,19 @@ pub enum Way {
 }
 
 impl Way {
+    /// Every kind of way, as it is shown.
+    pub const KINDS: [&str; 3] = ["udp", "stream", "through"];
+
+    /// Which kind it is.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Udp { .. } => "udp",
+            Self::Stream(_) => "stream",
+            Self::Through(_) => "through",
+        }
+    }
+
     /// The far address; only UDP has one.
     #[must_use]
     pub const fn remote(self) -> Option<SocketAddr> {

@@ -4,6 +4,10 @@
 //! the peer is now: only a newer one moves its way. WireGuard's header carries the counter in clear
 //! ([paper §5.4.6](https://www.wireguard.com/papers/wireguard.pdf)).
 
+use std::time::{Duration, Instant};
+
+use crate::quality::bursts::Bursts;
+
 /// A data message's header: type and zeros 4, receiver 4, counter 8.
 const HEADER_BYTES: usize = 16;
 
@@ -14,6 +18,7 @@ pub(super) struct Order {
     /// The session before the newest one; its messages may still be on their way.
     previous: Option<u32>,
     arrived: u64,
+    bursts: Bursts,
 }
 
 impl Order {
@@ -27,18 +32,33 @@ impl Order {
         self.arrived += 1;
     }
 
+    /// How long bursts of loss last in what arrives.
+    pub(super) fn burst(&mut self, now: Instant) -> Duration {
+        self.bursts.estimate(now)
+    }
+
+    /// How late a message may be that was only overtaken.
+    pub(super) const fn set_reordering(&mut self, late_max: Duration) {
+        self.bursts.set_patience(late_max);
+    }
+
     /// Whether an authentic data message is newer than all before it.
-    pub(super) fn is_newer(&mut self, datagram: &[u8]) -> bool {
+    pub(super) fn is_newer(&mut self, datagram: &[u8], now: Instant) -> bool {
         let Some((receiver, counter)) = header(datagram) else { return false };
         match self.newest {
             Some((newest, highest)) if newest == receiver => {
                 if counter <= highest {
+                    self.bursts.handle_late(counter, now);
                     return false;
                 }
+                self.bursts.handle_newer(highest + 1..counter, now);
             }
             Some(_) if self.previous == Some(receiver) => return false,
-            Some((newest, _)) => self.previous = Some(newest),
-            None => {}
+            Some((newest, _)) => {
+                self.previous = Some(newest);
+                self.bursts.handle_session(now);
+            }
+            None => self.bursts.handle_session(now),
         }
         self.newest = Some((receiver, counter));
         true
@@ -65,9 +85,9 @@ mod tests {
 
     #[test]
     fn only_what_is_newer_than_all_before_moves_a_peer() {
-        let mut order = Order::default();
+        let (mut order, now) = (Order::default(), crate::tunnel::now());
         let mut check = |what: &str, receiver, counter, newer| {
-            assert_eq!(order.is_newer(&message(receiver, counter)), newer, "{what}");
+            assert_eq!(order.is_newer(&message(receiver, counter), now), newer, "{what}");
         };
         check("the first", 7, 0, true);
         check("the same again", 7, 0, false);
@@ -78,6 +98,6 @@ mod tests {
         check("the new session goes on", 8, 1, true);
         check("a third session", 9, 0, true);
         check("the second one's last", 8, 2, false);
-        assert!(!order.is_newer(&[4, 0, 0]), "a runt is nothing");
+        assert!(!order.is_newer(&[4, 0, 0], now), "a runt is nothing");
     }
 }

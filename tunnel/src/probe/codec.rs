@@ -117,6 +117,11 @@ impl Probe {
     }
 }
 
+/// Whether a datagram is for [`Probe::decode`].
+pub(crate) fn is_probe(datagram: &[u8]) -> bool {
+    matches!(datagram.first(), Some(&(KIND_PROBE | KIND_ECHO)))
+}
+
 /// Who says it is the sender of a probe or an echo; nothing is proven yet.
 pub(crate) fn sender(datagram: &[u8]) -> Option<KeyId> {
     kind_of(datagram)?;
