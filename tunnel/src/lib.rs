@@ -24,6 +24,7 @@
 //! | [`tuning`] | quinn's transport settings for paths of 250 ms |
 //! | [`hosted`] | the other way: an interface of the host, told its peers with `wg` |
 //! | [`underlay`] | one type for both ways |
+//! | [`paths`] | which of several ways to a peer its datagrams take |
 //! | `path_key` | the key of two peers for what travels beside WireGuard |
 //! | [`probe`] | datagrams that measure a way: the wire format, the asking and the answering |
 //! | [`quality`] | loss, bursts, round trips and queues of the link with a peer |
@@ -48,6 +49,7 @@ pub mod metrics;
 mod outer;
 pub mod packet;
 mod path_key;
+pub mod paths;
 mod peer;
 pub mod probe;
 pub mod quality;
@@ -65,6 +67,7 @@ pub use class::Class;
 pub use hosted::{HostedError, HostedTunnel};
 pub use key::{KeyError, PrivateKey, PublicKey, TRUNK_PORT, tunnel_address};
 pub use metrics::Metrics;
+pub use paths::{Candidate, StreamTarget};
 pub use peer::{PeerConfig, PeerState};
 pub use quality::Quality;
 pub use stream::{StreamListen, StreamServer, StreamTarget};

@@ -26,7 +26,7 @@ pub struct StreamTarget {
 }
 
 /// A way to a peer that may be tried.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Candidate {
     /// An address of its, for UDP.
     Udp(SocketAddr),
