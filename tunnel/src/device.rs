@@ -212,6 +212,11 @@ impl Device {
         }
     }
 
+    /// Every peer, in order of their keys.
+    pub(crate) fn all_peers(&self) -> Vec<Arc<Peer>> {
+        self.table().by_key.values().cloned().collect()
+    }
+
     /// The peer that owns an inner destination.
     pub(crate) fn peer_for(&self, destination: IpAddr) -> Option<Arc<Peer>> {
         self.table().routes.lookup(destination).cloned()

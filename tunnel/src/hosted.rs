@@ -18,6 +18,7 @@ use crate::cidr::Cidr;
 use crate::key::PublicKey;
 use crate::peer::{PeerConfig, PeerState};
 use crate::quality::Quality;
+use crate::shield::ShieldReport;
 use crate::tunnel::SocketError;
 use crate::way::Way;
 
@@ -217,6 +218,7 @@ fn peer_state(line: &str, now: Duration) -> Option<PeerState> {
     let handshake_age = (handshake > 0).then(|| now.saturating_sub(Duration::from_secs(handshake)));
     Some(PeerState {
         quality: Quality::default(),
+        shield: ShieldReport::default(),
         public_key: key.parse().ok()?,
         endpoint: endpoint.parse().ok(),
         way: endpoint.parse().ok().map(|remote: SocketAddr| Way::from(remote)),

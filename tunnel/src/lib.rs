@@ -28,6 +28,8 @@
 //! | `path_key` | the key of two peers for what travels beside WireGuard |
 //! | [`probe`] | datagrams that measure a way: the wire format, the asking and the answering |
 //! | [`quality`] | loss, bursts, round trips and queues of the link with a peer |
+//! | [`shield`] | copies of datagrams, where datagrams get lost |
+//! | [`forward`] | the mesh: ways through neighbours, and sending on for them |
 //! | [`metrics`] | every series this crate exports |
 //!
 //! The device is as pure as boringtun 0.7.1 lets it be: no socket and no task, `now` is an
@@ -41,6 +43,7 @@ mod class;
 pub mod congestion;
 pub mod device;
 mod exits;
+pub mod forward;
 pub mod hosted;
 mod inbox;
 pub mod key;
@@ -57,6 +60,7 @@ mod quic;
 mod send;
 mod shared;
 pub mod stream;
+pub mod shield;
 pub mod tuning;
 pub mod tunnel;
 pub mod underlay;
@@ -64,13 +68,14 @@ pub mod way;
 
 pub use cidr::Cidr;
 pub use class::Class;
+pub use forward::ForwarderConfig;
 pub use hosted::{HostedError, HostedTunnel};
 pub use key::{KeyError, PrivateKey, PublicKey, TRUNK_PORT, tunnel_address};
 pub use metrics::Metrics;
 pub use paths::{Candidate, StreamTarget};
 pub use peer::{PeerConfig, PeerState};
 pub use quality::Quality;
-pub use stream::{StreamListen, StreamServer, StreamTarget};
+pub use stream::{StreamListen, StreamServer, StreamTls};
 pub use tuning::{TrunkTuning, transport_config};
 pub use tunnel::{BindError, SocketError, Tasks, Tunnel, TunnelConfig};
 pub use underlay::Underlay;

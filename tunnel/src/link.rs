@@ -31,6 +31,7 @@ use crate::probe::{
     self,
     prober::{Counts, Prober},
 };
+use crate::shield::Guard;
 use crate::way::Way;
 use held::Held;
 pub(crate) use message::{KIND_COOKIE, KIND_DATA, KIND_RESPONSE};
@@ -63,6 +64,7 @@ pub(crate) struct Peer {
     /// `None`: its key is one that makes no secret.
     pub(crate) path_key: Option<PathKey>,
     pub(crate) prober: Mutex<Prober>,
+    pub(crate) shield: Guard,
 }
 
 /// The part of a peer that changes.
@@ -112,7 +114,7 @@ impl Peer {
         };
         let prober = Mutex::new(Prober::new(probe::first_seq(), now));
         let path_key = PathKey::new(key, &public_key);
-        Self { public_key, index, link: Mutex::new(link), path_key, prober }
+        Self { public_key, index, link: Mutex::new(link), path_key, prober, shield: Guard::default() }
     }
 
     pub(crate) fn state(&self, now: Instant) -> PeerState {
@@ -121,6 +123,7 @@ impl Peer {
         let (handshake_age, bytes_out, bytes_in, loss, rtt_ms) = link.tunn.stats();
         PeerState {
             quality,
+            shield: self.shield.report(),
             public_key: self.public_key,
             endpoint: link.way.and_then(Way::remote),
             way: link.way,

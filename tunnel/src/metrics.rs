@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::forward::metrics::ForwardMetrics;
 use crate::key::PublicKey;
+use crate::shield::ShieldMetrics;
 use crate::stream::metrics::StreamMetrics;
 pub use links::{LinkMetrics, ProbeOutcome};
 
@@ -207,6 +208,8 @@ pub struct Metrics {
     pub links: LinkMetrics,
     /// What concerns streams.
     pub streams: StreamMetrics,
+    /// What concerns the shield.
+    pub shield: ShieldMetrics,
     /// What concerns forwarding.
     pub forwarding: ForwardMetrics,
 }
@@ -255,8 +258,20 @@ impl Default for Metrics {
         };
         let handshake_age = Family::default();
         let (hot, links) = (Arc::new(hot), LinkMetrics::default());
+        let shield = ShieldMetrics::default();
         let (streams, forwarding) = (StreamMetrics::default(), ForwardMetrics::default());
-        Self { handshakes, packets, bytes, drops, handshake_age, hot, links, streams, forwarding }
+        Self {
+            handshakes,
+            packets,
+            bytes,
+            drops,
+            handshake_age,
+            hot,
+            links,
+            streams,
+            shield,
+            forwarding,
+        }
     }
 }
 
@@ -276,6 +291,7 @@ impl Metrics {
             metrics.handshake_age.clone(),
         );
         metrics.links.register(registry);
+        metrics.shield.register(registry);
         metrics.streams.register(registry);
         metrics.forwarding.register(registry);
         metrics
@@ -326,6 +342,7 @@ impl Metrics {
     pub fn forget_peer(&self, peer: &PublicKey) {
         self.handshake_age.remove(&PeerLabel(peer.short()));
         self.links.forget_peer(peer);
+        self.shield.forget_peer(peer);
     }
 }
 

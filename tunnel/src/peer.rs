@@ -6,6 +6,8 @@ use std::time::Duration;
 use crate::cidr::Cidr;
 use crate::key::PublicKey;
 use crate::quality::Quality;
+use crate::shield::ShieldReport;
+use crate::stream::StreamTls;
 use crate::way::Way;
 
 /// A peer as it should be.
@@ -15,6 +17,8 @@ pub struct PeerConfig {
     pub public_key: PublicKey,
     /// Where it is; `None` if it is to come to us.
     pub endpoint: Option<SocketAddr>,
+    /// How to know it on a stream; without this none is opened to it.
+    pub stream_tls: Option<StreamTls>,
     /// Keep the path open: handshake at once, and never be silent for longer than this.
     pub keepalive: Option<Duration>,
     /// What it may send from, and what is sent to it. Empty: its own tunnel address.
@@ -25,7 +29,13 @@ impl PeerConfig {
     /// A peer that comes to us and owns its own tunnel address.
     #[must_use]
     pub fn new(public_key: PublicKey) -> Self {
-        Self { public_key, endpoint: None, keepalive: None, allowed_ips: Vec::new() }
+        Self {
+            public_key,
+            endpoint: None,
+            stream_tls: None,
+            keepalive: None,
+            allowed_ips: Vec::new(),
+        }
     }
 
     /// The ranges it owns, the default written out.
@@ -49,6 +59,8 @@ pub struct PeerState {
     pub way: Option<Way>,
     /// The link with it, as probes find it.
     pub quality: Quality,
+    /// What the shield does for it.
+    pub shield: ShieldReport,
     /// WireGuard data messages sent to it, copies included.
     pub sent: u64,
     /// WireGuard data messages that arrived from it, copies included.

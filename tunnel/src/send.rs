@@ -2,18 +2,20 @@
 
 use std::io;
 use std::net::SocketAddrV6;
+use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use crate::class::Class;
 use crate::device::Device;
-use crate::link::{INITIATION_BYTES, KIND_DATA, MESSAGE_BYTES_MAX};
+use crate::link::{INITIATION_BYTES, KIND_DATA, MESSAGE_BYTES_MAX, Peer};
 use crate::metrics::{DropReason, Metrics};
 use crate::outer::{Message, runs};
 use crate::packet::{HEADERS_BYTES, INNER_MTU_MAX_BYTES, write_udp};
 use crate::peer::{Reply, Sealed};
 use crate::shared::Shared;
+use crate::shield::Sent;
 use crate::way::Way;
 
 /// Datagrams in one transmit; quinn makes at most 10 of them, Linux sends at most 64.
@@ -74,7 +76,7 @@ pub(crate) fn send(shared: &Shared, outgoing: Outgoing<'_>, now: Instant) -> io:
     let Shared { device, buffers, metrics, .. } = shared;
     let mut buffer = buffers.take();
     let outcome = match buffer.seal(device, metrics, outgoing, now) {
-        Ok(way) => buffer.transmit(shared, way),
+        Ok((peer, way)) => buffer.transmit(shared, &peer, way, outgoing.class, now),
         Err(reason) => {
             let segments = outgoing.contents.len().div_ceil(outgoing.segment.max(1));
             (0..segments).for_each(|_| metrics.dropped(reason));
@@ -102,7 +104,7 @@ impl SendBuffer {
         metrics: &Metrics,
         outgoing: Outgoing<'_>,
         now: Instant,
-    ) -> Result<Way, DropReason> {
+    ) -> Result<(Arc<Peer>, Way), DropReason> {
         self.messages.clear();
         let peer =
             device.peer_for((*outgoing.destination.ip()).into()).ok_or(DropReason::NoPeer)?;
@@ -133,7 +135,8 @@ impl SendBuffer {
                 Sealed::Waits => {}
             }
         }
-        Ok(way)
+        drop(link);
+        Ok((peer, way))
     }
 
     fn write_packet(
@@ -148,14 +151,26 @@ impl SendBuffer {
         Some(len)
     }
 
-    fn transmit(&self, shared: &Shared, to: Way) -> io::Result<()> {
+    fn transmit(
+        &self,
+        shared: &Shared,
+        peer: &Arc<Peer>,
+        to: Way,
+        class: Class,
+        now: Instant,
+    ) -> io::Result<()> {
         let Shared { exits, metrics, .. } = shared;
         let mut data_sent = false;
         for run in runs(&self.messages, exits.udp().segments_max()) {
             let bytes = &self.sealed[run.bytes];
             let is_data = bytes.first() == Some(&KIND_DATA);
             match exits.transmit(to, bytes, run.segment) {
-                Ok(()) => data_sent |= is_data,
+                Ok(()) if is_data => {
+                    data_sent = true;
+                    let sent = Sent { way: to, run: bytes, segment: run.segment, class };
+                    shared.shield_run(peer, &sent, now);
+                }
+                Ok(()) => {}
                 Err(_) if !is_data => shared.send_later(Reply { to, bytes: bytes.to_vec() }),
                 // No data has gone yet: the caller may wait and send all of it again.
                 Err(full) if !data_sent && full.kind() == io::ErrorKind::WouldBlock => {

@@ -14,6 +14,7 @@ use tracing::{Instrument, info, info_span};
 use crate::class::Class;
 use crate::device::Device;
 use crate::exits::Exits;
+use crate::forward::{ForwarderConfig, Mesh};
 use crate::inbox::Inbox;
 use crate::key::{PrivateKey, PublicKey};
 use crate::metrics::Metrics;
@@ -23,7 +24,9 @@ use crate::peer::{PeerConfig, PeerState};
 use crate::quic::TunnelSocket;
 use crate::send::SendBuffers;
 use crate::stream::Streams;
+use crate::way::Way;
 use crate::shared::Shared;
+use crate::shield::{QuicCounts, Shield, ShieldConfig};
 
 /// What a tunnel needs to start.
 #[derive(Clone, Debug)]
@@ -39,6 +42,8 @@ pub struct TunnelConfig {
     /// restarted and lost its keys. 15 s is WireGuard's own figure for data without an answer (10 +
     /// 5, §6.5).
     pub silence_max: Duration,
+    /// Copies of chat datagrams where datagrams get lost.
+    pub shield: ShieldConfig,
 }
 
 impl TunnelConfig {
@@ -46,7 +51,8 @@ impl TunnelConfig {
     #[must_use]
     pub fn new(private_key: PrivateKey, listen: SocketAddr) -> Self {
         let silence_max = Duration::from_secs(15);
-        Self { private_key, listen, mtu_bytes: INNER_MTU_MAX_BYTES, silence_max }
+        let (mtu_bytes, shield) = (INNER_MTU_MAX_BYTES, ShieldConfig::default());
+        Self { private_key, listen, mtu_bytes, silence_max, shield }
     }
 }
 
@@ -147,14 +153,16 @@ impl Tunnel {
     /// # Errors
     /// If the address can't be bound; the message says what to do.
     pub fn bind(config: TunnelConfig, tasks: &Tasks, metrics: Metrics) -> Result<Self, BindError> {
-        let TunnelConfig { private_key, listen, mtu_bytes, silence_max } = config;
+        let TunnelConfig { private_key, listen, mtu_bytes, silence_max, shield } = config;
         let outer = OuterSocket::bind(listen).map_err(|source| BindError::new(listen, source))?;
         let public_key = private_key.public_key();
         let shared = Arc::new(Shared {
+            mesh: Mesh::new(private_key.clone(), metrics.clone()),
             device: Device::new(private_key, silence_max, metrics.clone(), now()),
             exits: Exits::new(outer, metrics.clone()),
             streams: Streams::new(tasks.clone()),
             buffers: SendBuffers::default(),
+            shield: Shield::new(shield),
             metrics,
             mtu_bytes: mtu_bytes.clamp(INNER_MTU_FLOOR_BYTES, INNER_MTU_MAX_BYTES),
             address: public_key.address(),
@@ -176,6 +184,8 @@ impl Tunnel {
             }
             .instrument(span),
         );
+        tasks.tracker.spawn(Arc::clone(&shared).run_mesh(tasks.clone()));
+        tasks.tracker.spawn(Arc::clone(&shared).run_shield());
         Ok(Self { shared })
     }
 
@@ -229,6 +239,34 @@ impl Tunnel {
         let mut replies = Vec::new();
         self.shared.device.handshake_to(inner.into(), now(), &mut replies);
         replies.into_iter().for_each(|reply| self.shared.send_later(reply));
+    }
+
+    /// Sets the neighbours that send our datagrams on, whole; see [`crate::forward`].
+    pub fn set_forwarders(&self, forwarders: Vec<ForwarderConfig>) {
+        self.shared.mesh.set_forwarders(&self.shared, forwarders);
+    }
+
+    /// Sets whose datagrams we send on to our peers, whole, and how many bytes a second for all of
+    /// them, both directions together.
+    pub fn set_forwarded(&self, nodes: &[PublicKey], bytes_per_second_max: u64) {
+        self.shared.mesh.set_forwarded(nodes, bytes_per_second_max);
+    }
+
+    /// Through whom a way goes; `None` if it goes through nobody.
+    #[must_use]
+    pub fn forwarder_of(&self, way: Way) -> Option<PublicKey> {
+        match way {
+            Way::Through(id) => self.shared.mesh.forwarder(id),
+            Way::Udp { .. } | Way::Stream(_) => None,
+        }
+    }
+
+    /// Takes what QUIC has done towards the peer that owns an address inside the tunnel: the shield
+    /// goes by it where a peer answers no probes.
+    pub fn note_quic(&self, inner: Ipv6Addr, counts: QuicCounts) {
+        if let Some(peer) = self.shared.device.peer_for(inner.into()) {
+            peer.shield.note_quic(counts, now());
+        }
     }
 
     /// A UDP socket inside the tunnel, for quinn, on our address and `port` (0: any free one), for
