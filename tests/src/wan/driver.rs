@@ -16,6 +16,7 @@ use super::frame::{Kind, Shape, Udp};
 use super::icmp;
 use super::link::{Cause, Fate, Link};
 use super::nat::Nat;
+use super::prompt::be_prompt;
 use super::tap::End;
 
 /// Frames taken before those that are due are given on: less than 100 µs of work.
@@ -24,8 +25,8 @@ const BATCH: usize = 32;
 const NAP: Duration = Duration::from_millis(50);
 /// A frame of the devices' own MTU fits many times.
 const FRAME_BYTES_MAX: usize = 65_536;
-/// Frames must not wait for the programs that they are for.
-const NICENESS: i32 = -20;
+/// Frames must not wait for the programs that they are for, be they real-time ones.
+const PRIORITY: u8 = 60;
 
 /// What a link joins.
 #[derive(Clone, Debug)]
@@ -159,7 +160,7 @@ impl Direction {
     }
 
     fn carry(&self, stop: &AtomicBool) {
-        be_prompt();
+        be_prompt(PRIORITY);
         let mut buffer = vec![0; FRAME_BYTES_MAX];
         while !stop.load(Ordering::Relaxed) {
             let mut state = self.state();
@@ -251,13 +252,6 @@ impl Direction {
             Ok(_) => {}
         }
     }
-}
-
-/// Asks the kernel to wake this thread when it says, before others.
-fn be_prompt() {
-    // Where that is not allowed, the figures of lateness show it.
-    let _ = rustix::process::setpriority_process(None, NICENESS);
-    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
 }
 
 #[allow(clippy::disallowed_methods, reason = "the one clock of the emulator")]

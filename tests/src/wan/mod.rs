@@ -15,6 +15,8 @@
 //! | [`figures`] | what a link tells of itself, lateness above all |
 //! | [`tap`] | a TAP device in a namespace |
 //! | [`driver`] | the threads that carry frames between devices and machines |
+//! | [`prompt`] | threads that run when their time has come |
+//! | [`pair`] | two namespaces joined by a link, for tests of the link itself |
 //! | [`command`] | the emulator as a program: a JSON line in, a JSON line out |
 
 pub mod command;
@@ -27,6 +29,8 @@ pub mod icmp;
 pub mod link;
 pub mod loss;
 pub mod nat;
+pub mod pair;
+pub mod prompt;
 pub mod tap;
 
 pub use conditions::{Burst, Change, Conditions, Way};

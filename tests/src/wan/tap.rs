@@ -1,15 +1,12 @@
 //! A TAP device in a namespace: an Ethernet interface there, whose frames come out here.
 
-use std::fs::File;
-use std::os::fd::AsFd;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
-/// Where `ip netns` keeps names.
-const NAMES: &str = "/run/netns";
+use crate::namespaces::inside;
+
 /// Frames that the kernel holds for us: 100 ms of 100,000 a second.
 const FRAMES_MAX: &str = "10000";
 
@@ -31,21 +28,20 @@ impl End {
     ///
     /// If there is no such namespace, or this process may not.
     pub fn make(&self) -> anyhow::Result<SyncDevice> {
-        let end = self.clone();
-        // A namespace is a thread's own: this one goes there, and ends.
-        let made = std::thread::spawn(move || end.make_here()).join();
-        made.expect("making a device does not panic").with_context(|| {
+        let made = match &self.namespace {
+            Some(namespace) => {
+                let end = self.clone();
+                inside(namespace, move || end.make_here())?
+            }
+            None => self.make_here(),
+        };
+        made.with_context(|| {
             let place = self.namespace.as_deref().unwrap_or("this namespace");
             format!("{} in {place}", self.interface)
         })
     }
 
     fn make_here(&self) -> anyhow::Result<SyncDevice> {
-        if let Some(name) = &self.namespace {
-            let namespace = File::open(format!("{NAMES}/{name}"))?;
-            let kind = Some(LinkNameSpaceType::Network);
-            move_into_link_name_space(namespace.as_fd(), kind)?;
-        }
         let device = DeviceBuilder::new().name(&self.interface).layer(Layer::L2).build_sync()?;
         device.set_nonblocking(true)?;
         ip(&["link", "set", &self.interface, "txqueuelen", FRAMES_MAX])?;
