@@ -50,6 +50,11 @@ impl Exits {
         self.streams.write().remove(&id);
     }
 
+    /// Sets where datagrams by ways through neighbours go out, all of them.
+    pub(crate) fn set_throughs(&self, throughs: BTreeMap<ThroughId, Arc<dyn Exit>>) {
+        *self.throughs.write() = throughs;
+    }
+
     /// Sends a run of datagrams, each `segment` long but the last.
     ///
     /// # Errors

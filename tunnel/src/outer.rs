@@ -18,7 +18,7 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 const RECEIVE_BUFFER_BYTES: usize = 64 << 10;
 
 /// The most one send may carry: 65,535 less IPv6 and UDP headers.
-const RUN_BYTES_MAX: usize = 65_535 - 40 - 8;
+pub(crate) const RUN_BYTES_MAX: usize = 65_535 - 40 - 8;
 
 /// The socket under a tunnel.
 #[derive(Debug)]
