@@ -113,6 +113,9 @@ pub struct Profile {
     pub sessions_max: u32,
     /// Where its WireGuard socket can be reached.
     pub endpoints: Vec<String>,
+    /// Core: where it takes WireGuard's datagrams over TLS.
+    #[serde(default)]
+    pub stream_endpoints: Vec<String>,
     /// Core: where trunks are accepted inside the tunnel.
     pub trunk_port: u16,
     /// Core: what carries them.
@@ -181,8 +184,10 @@ impl Profile {
         check_text("software", &said.software)?;
         check_count("public URLs", said.public_urls.len(), ADDRESSES_MAX)?;
         check_count("endpoints", said.endpoints.len(), ADDRESSES_MAX)?;
+        check_count("stream endpoints", said.stream_endpoints.len(), ADDRESSES_MAX)?;
         said.public_urls.iter().try_for_each(|url| check_url(url))?;
-        said.endpoints.iter().try_for_each(|endpoint| check_endpoint(endpoint))?;
+        let mut endpoints = said.endpoints.iter().chain(&said.stream_endpoints);
+        endpoints.try_for_each(|endpoint| check_endpoint(endpoint))?;
         let place = |at: &wire::Location| {
             let position = Position::new(at.latitude, at.longitude)?;
             Some((position.latitude(), position.longitude()))
@@ -203,6 +208,7 @@ impl Profile {
             public_urls: said.public_urls.clone(),
             sessions_max: said.sessions_max,
             endpoints: said.endpoints.clone(),
+            stream_endpoints: said.stream_endpoints.clone(),
             trunk_port,
             carrier: Carrier::from_wire(said.carrier),
             // Who can't be reached can't be a forwarder.
@@ -229,6 +235,7 @@ impl Profile {
             endpoints: self.endpoints.clone(),
             trunk_port: u32::from(self.trunk_port),
             carrier: self.carrier.to_wire().into(),
+            stream_endpoints: self.stream_endpoints.clone(),
         }
     }
 }

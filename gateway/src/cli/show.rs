@@ -87,6 +87,7 @@ fn member_json(member: &wire::Member) -> Value {
         "software": member.software,
         "public_urls": member.public_urls,
         "endpoints": member.endpoints,
+        "stream_endpoints": member.stream_endpoints,
         "tunnel_address": member.tunnel_address,
         "location": member.location.as_ref().map(location),
         "tunnels": member.tunnels.iter().map(tunnel).collect::<Vec<_>>(),

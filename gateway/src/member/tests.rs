@@ -19,13 +19,14 @@ fn a_good_introduction_is_kept_as_said() {
     assert_eq!(profile.location, Some((52.0, 5.0)));
     let peer = profile.to_peer("id", "core-1", Role::Core, [7; 32]);
     assert_eq!(peer.endpoints, ["core.example:51820"]);
+    assert_eq!(peer.stream_endpoints, ["core.example:443"]);
     assert_eq!((peer.role(), peer.carrier()), (wire::Role::Core, wire::Carrier::Quic));
 }
 
 #[test]
 fn what_is_out_of_bounds_is_refused() {
     type Change = fn(&mut wire::Introduction);
-    let rows: [(&str, Change); 11] = [
+    let rows: [(&str, Change); 13] = [
         ("region", |i| i.region = "Asia!".into()),
         ("no software", |i| i.software.clear()),
         ("control characters", |i| i.software = "a\u{7}".into()),
@@ -35,6 +36,8 @@ fn what_is_out_of_bounds_is_refused() {
         ("an empty URL", |i| i.public_urls = vec!["wss://".into()]),
         ("no port", |i| i.endpoints = vec!["core.example".into()]),
         ("port 0", |i| i.endpoints = vec!["core.example:0".into()]),
+        ("a stream's URL", |i| i.stream_endpoints = vec!["https://core.example".into()]),
+        ("many streams", |i| i.stream_endpoints = vec!["core.example:443".into(); 9]),
         ("off the earth", |i| {
             i.location = Some(wire::Location { latitude: 91.0, longitude: 0.0 });
         }),
@@ -65,5 +68,7 @@ fn introduction() -> wire::Introduction {
         endpoints: vec!["core.example:51820".into()],
         trunk_port: 7443,
         carrier: wire::Carrier::Quic.into(),
+        stream_endpoints: vec!["core.example:443".into()],
+        ..wire::Introduction::default()
     }
 }

@@ -185,6 +185,7 @@ impl Entry {
             last_heartbeat_age_ms: u64::try_from(silence.as_millis()).unwrap_or(u64::MAX),
             endpoints: profile.endpoints,
             forwards: profile.forwards,
+            stream_endpoints: profile.stream_endpoints,
         }
     }
 }

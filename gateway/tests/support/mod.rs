@@ -213,6 +213,7 @@ pub(crate) fn introduction(latitude: f64, longitude: f64, url: &str) -> wire::In
         endpoints: vec!["192.0.2.1:51820".into()],
         trunk_port: 4433,
         carrier: wire::Carrier::Quic.into(),
+        ..wire::Introduction::default()
     }
 }
 

@@ -18,6 +18,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 use super::carry::{Opened, tune};
 use super::metrics::StreamOutcome;
 use super::upgrade::{self, UpgradeError};
+use crate::paths::StreamTarget;
 
 /// How long an address may take before the next is tried beside it, [RFC 8305
 /// §5](https://www.rfc-editor.org/rfc/rfc8305#section-5).
@@ -26,24 +27,19 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// Addresses of a name that are tried.
 const STREAM_ADDRESSES_MAX: usize = 8;
 
-/// Where a stream to a peer can be opened.
+/// Whom to take at the other end of a stream, and who we are. It must check the peer's own name:
+/// TLS asks in the clear for the endpoint's host, so that whoever looks on sees an ordinary
+/// WebSocket.
 #[derive(Clone, Debug)]
-pub struct StreamTarget {
-    /// `host:port`. The host is what TLS asks for in the clear, and what `Host` says: to whoever
-    /// looks on, it is an ordinary WebSocket.
-    pub endpoint: String,
-    /// Whom to take at the other end, and who we are. It must check the peer's own name, whatever
-    /// name the host has.
-    pub tls: Arc<rustls::ClientConfig>,
-}
+pub struct StreamTls(pub Arc<rustls::ClientConfig>);
 
-impl PartialEq for StreamTarget {
+impl PartialEq for StreamTls {
     fn eq(&self, other: &Self) -> bool {
-        self.endpoint == other.endpoint && Arc::ptr_eq(&self.tls, &other.tls)
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for StreamTarget {}
+impl Eq for StreamTls {}
 
 /// Why there is no stream.
 #[derive(Debug, thiserror::Error)]
@@ -80,19 +76,20 @@ impl OpenError {
 }
 
 /// Opens a stream. The caller bounds the time.
-pub(super) async fn open(target: &StreamTarget) -> Result<Opened, OpenError> {
-    let bad_endpoint = || OpenError::Endpoint(target.endpoint.clone());
-    let (host, _) = target.endpoint.rsplit_once(':').ok_or_else(bad_endpoint)?;
+pub(super) async fn open(target: &StreamTarget, tls: &StreamTls) -> Result<Opened, OpenError> {
+    let endpoint = target.endpoint.as_str();
+    let bad_endpoint = || OpenError::Endpoint(endpoint.to_owned());
+    let (host, _) = endpoint.rsplit_once(':').ok_or_else(bad_endpoint)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let name = ServerName::try_from(host.to_owned()).map_err(|_| bad_endpoint())?;
-    let found = lookup_host(target.endpoint.as_str()).await.map_err(OpenError::Connect)?;
+    let found = lookup_host(endpoint).await.map_err(OpenError::Connect)?;
     let socket = connect(in_turns(found)).await.map_err(OpenError::Connect)?;
     tune(&socket);
-    let tls = TlsConnector::from(Arc::clone(&target.tls));
+    let tls = TlsConnector::from(Arc::clone(&tls.0));
     let mut socket = tls.connect(name, socket).await.map_err(OpenError::Tls)?;
 
     let key = request_key(rand::random());
-    let asked = upgrade::request(&host_header(&target.endpoint), &key);
+    let asked = upgrade::request(&host_header(endpoint), &key);
     socket.write_all(&asked).await.map_err(OpenError::Ended)?;
     socket.flush().await.map_err(OpenError::Ended)?;
     let mut read = BytesMut::with_capacity(upgrade::UPGRADE_HEAD_BYTES_MAX);

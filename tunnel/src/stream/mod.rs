@@ -38,12 +38,13 @@ mod server;
 mod tests;
 mod upgrade;
 
-pub use client::StreamTarget;
+pub use client::StreamTls;
 pub use server::{Admit, StreamListen, StreamServer};
 
 use self::carry::Opened;
 use self::metrics::StreamOutcome;
 use self::outbox::Outbox;
+use crate::paths::StreamTarget;
 use crate::shared::Shared;
 use crate::tunnel::{Tasks, Tunnel};
 use crate::way::{StreamId, Way};
@@ -109,14 +110,14 @@ impl Streams {
 
 impl Shared {
     /// Opens a stream: it can be sent on at once, and carries once [`Streams::state`] says so.
-    pub(crate) fn open_stream(self: &Arc<Self>, target: StreamTarget) -> StreamId {
+    pub(crate) fn open_stream(self: &Arc<Self>, target: StreamTarget, tls: StreamTls) -> StreamId {
         let (id, closing) = (self.streams.next_id(), CancellationToken::new());
         let ours = Ours { state: StreamState::Opening, closing: closing.clone() };
         self.streams.ours.lock().insert(id, ours);
         let shared = Arc::clone(self);
         self.streams.spawn(async move {
             let _gone = Gone { shared: &shared, id };
-            let opening = timeout(STREAM_HANDSHAKE_TIME_MAX, client::open(&target));
+            let opening = timeout(STREAM_HANDSHAKE_TIME_MAX, client::open(&target, &tls));
             let Some(opened) = closing.run_until_cancelled(opening).await else { return };
             let outcome = match opened {
                 Ok(Ok(opened)) => {

@@ -116,6 +116,7 @@ struct Pair {
     node: Host,
     server: StreamServer,
     target: StreamTarget,
+    tls: StreamTls,
     authority: Authority,
     is_member: Arc<AtomicBool>,
 }
@@ -135,13 +136,17 @@ impl Pair {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = core.tunnel.listen_streams(listener, listen).unwrap();
         let endpoint = format!("localhost:{}", server.address().port());
-        let target = StreamTarget { endpoint, tls: authority.client() };
-        Self { core, node, server, target, authority, is_member }
+        let (target, tls) = (StreamTarget { endpoint }, StreamTls(authority.client()));
+        Self { core, node, server, target, tls, authority, is_member }
+    }
+
+    fn begin(&self) -> StreamId {
+        self.node.shared().open_stream(self.target.clone(), self.tls.clone())
     }
 
     /// Opens a stream and waits until it carries.
     async fn open(&self) -> StreamId {
-        let id = self.node.shared().open_stream(self.target.clone());
+        let id = self.begin();
         until("the stream opens", || {
             self.node.shared().streams.state(id) == Some(StreamState::Open)
         })
@@ -213,7 +218,7 @@ async fn the_end_of_the_core_is_told() {
     timeout(TIME, streams.changed()).await.unwrap();
     assert_eq!(streams.state(id), None);
 
-    let id = pair.node.shared().open_stream(pair.target.clone());
+    let id = pair.begin();
     until("nobody listens", || streams.state(id).is_none()).await;
     let outcomes = [StreamOutcome::Unreachable, StreamOutcome::Tls, StreamOutcome::Upgrade];
     assert_eq!(outcomes.map(|outcome| pair.node.attempts(outcome)), [1, 0, 0]);
@@ -222,8 +227,8 @@ async fn the_end_of_the_core_is_told() {
 #[tokio::test]
 async fn members_only_and_not_for_longer_than_they_are() {
     let pair = Pair::new(4).await;
-    let other = StreamTarget { tls: Authority::new().client(), ..pair.target.clone() };
-    let id = pair.node.shared().open_stream(other);
+    let other = StreamTls(Authority::new().client());
+    let id = pair.node.shared().open_stream(pair.target.clone(), other);
     until("another authority's", || pair.node.shared().streams.state(id).is_none()).await;
     assert_eq!(pair.node.attempts(StreamOutcome::Tls), 1);
     until("the core counts it", || pair.core.attempts(StreamOutcome::Tls) == 1).await;
@@ -236,7 +241,7 @@ async fn members_only_and_not_for_longer_than_they_are() {
     pair.server.recheck();
     until("it is closed", || pair.node.shared().streams.state(id).is_none()).await;
 
-    let id = pair.node.shared().open_stream(pair.target.clone());
+    let id = pair.begin();
     until("it is refused", || pair.node.shared().streams.state(id).is_none()).await;
     assert_eq!(pair.core.attempts(StreamOutcome::NotAMember), 1);
     assert_eq!(pair.streams_of_core(), 0);
@@ -261,7 +266,7 @@ async fn a_member_has_few_streams_and_the_oldest_goes() {
 async fn streams_are_limited() {
     let pair = Pair::new(1).await;
     let first = pair.open().await;
-    let second = pair.node.shared().open_stream(pair.target.clone());
+    let second = pair.begin();
     let state = |id| pair.node.shared().streams.state(id);
     until("the second is closed", || state(second).is_none()).await;
     assert_eq!(state(first), Some(StreamState::Open));
@@ -324,8 +329,8 @@ async fn an_address_that_does_not_answer_is_given_up() {
     let pair = Pair::new(4).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = listener.local_addr().unwrap().to_string();
-    let target = StreamTarget { endpoint, ..pair.target.clone() };
-    let id = pair.node.shared().open_stream(target);
+    let target = StreamTarget { endpoint };
+    let id = pair.node.shared().open_stream(target, pair.tls.clone());
     assert_eq!(pair.node.shared().streams.state(id), Some(StreamState::Opening));
     until("it is given up", || pair.node.shared().streams.state(id).is_none()).await;
     assert_eq!(pair.node.attempts(StreamOutcome::TimedOut), 1);
