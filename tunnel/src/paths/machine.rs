@@ -13,6 +13,7 @@ mod pace;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -23,27 +24,12 @@ use super::{CANDIDATES_MAX, Candidate, Order, StreamEvent, StreamTarget, WayStat
 use crate::way::Way;
 use choose::{Better, FRESH};
 use streams::{Returns, Stream, Trial};
+pub use trouble::{DEAD_AFTER, STREAM_DEAD_AFTER};
+use trouble::{Flaw, HANDSHAKE_SUSPECT_AFTER, NARROW_AFTER, Trouble};
 
 /// IPv6 goes first in a race, IPv4 so much later, neighbours twice that after it: the better of two
 /// equal ways wins, and a broken one costs no more.
 pub const HEAD_START: Duration = Duration::from_millis(50);
-/// Silence after which a way is dead, besides two round trips: six probes. At 10 % loss all of
-/// them, or their echoes, are lost once in 20,000.
-pub const DEAD_AFTER: Duration = Duration::from_millis(1500);
-/// The same for a stream, which repeats what is lost and is silent meanwhile.
-pub const STREAM_DEAD_AFTER: Duration = Duration::from_secs(4);
-/// Silence after which the others are asked too, besides one and a half round trips.
-const SUSPECT_AFTER: Duration = Duration::from_millis(500);
-/// No echo for so long is a dead way, even if the peer is heard: it does not hear us.
-const DEAF_AFTER: Duration = Duration::from_millis(2500);
-/// So many probes without an echo make a way deaf.
-const DEAF_PROBES: usize = 8;
-/// An unanswered handshake of a peer that answers no probes: the others are asked too.
-const HANDSHAKE_SUSPECT_AFTER: Duration = Duration::from_secs(1);
-/// The same, and the way is dead; and of one that does: WireGuard does not pass where probes do.
-const HANDSHAKE_DEAD_AFTER: Duration = Duration::from_secs(3);
-/// Full probes lost in a row, while small ones pass, after which a way is of no use to QUIC.
-const NARROW_AFTER: u32 = 4;
 /// Silence at the start after which a stream is opened.
 const STREAM_AFTER: Duration = Duration::from_millis(1500);
 /// Silence at the start after which names are looked up again.
@@ -83,24 +69,6 @@ struct Search {
     is_loss: bool,
     remedy_at: Instant,
     remedies: u32,
-}
-
-/// What is wrong with the way in use.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Trouble {
-    /// It is dead.
-    Dead,
-    /// It is not, but of no use.
-    Flawed(Flaw),
-}
-
-/// Why a way that is not dead is of no use.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Flaw {
-    /// Small probes pass, full ones don't.
-    Narrow,
-    /// Probes pass, WireGuard's handshake does not.
-    Stuck,
 }
 
 impl Paths {
@@ -192,13 +160,6 @@ impl Paths {
         self.unanswered = since;
     }
 
-    /// Somebody wants a handshake and there is no way yet: it is begun on all of them.
-    pub fn handle_wanted(&mut self, now: Instant) {
-        if self.search.is_some() {
-            self.initiate_all(now);
-        }
-    }
-
     /// What became of a stream that was ordered, or had been open.
     pub fn handle_stream(&mut self, target: &StreamTarget, event: StreamEvent, now: Instant) {
         self.take_stream(target, event, now);
@@ -253,40 +214,6 @@ impl Paths {
         self.tend_streams(now);
         self.probe(now);
         self.review_at = self.next_review(now);
-    }
-
-    /// What is wrong with the way in use; notes since when it is silent.
-    fn trouble(&mut self, now: Instant) -> Option<Trouble> {
-        if self.search.is_some() {
-            return None;
-        }
-        let track = self.track(self.using?)?;
-        let rtt = track.rtt().unwrap_or_default();
-        let is_stream = track.kind() == Kind::Stream;
-        let unanswered = self.unanswered.map_or(Duration::ZERO, |at| since(at, now));
-        if !self.answers_probes {
-            let doubted = unanswered >= HANDSHAKE_SUSPECT_AFTER;
-            self.suspect = doubted.then(|| self.suspect.unwrap_or(now));
-            return (unanswered >= HANDSHAKE_DEAD_AFTER).then_some(Trouble::Dead);
-        }
-        let alive = track.alive().unwrap_or(self.since).max(self.since);
-        let echoed = track.answered().unwrap_or(self.since).max(self.since);
-        let dead_after = if is_stream { STREAM_DEAD_AFTER } else { DEAD_AFTER };
-        let is_silent = since(alive, now) >= dead_after + rtt * 2;
-        let is_deaf = !is_stream
-            && since(echoed, now) >= DEAF_AFTER + rtt * 2
-            && track.unanswered(echoed) >= DEAF_PROBES;
-        let is_narrow = !is_stream && track.full_lost() >= NARROW_AFTER;
-        let is_stuck = unanswered >= HANDSHAKE_DEAD_AFTER;
-        let doubted = since(alive, now) >= SUSPECT_AFTER + rtt * 3 / 2;
-        self.suspect = doubted.then(|| self.suspect.unwrap_or(now));
-        if is_silent || is_deaf {
-            return Some(Trouble::Dead);
-        }
-        if is_stuck {
-            return Some(Trouble::Flawed(Flaw::Stuck));
-        }
-        is_narrow.then_some(Trouble::Flawed(Flaw::Narrow))
     }
 
     /// The way in use is dead: another one that answers, or all of them.

@@ -16,6 +16,8 @@ const FORGET_AFTER: Duration = Duration::from_secs(10);
 const PENDING_MAX: usize = 64;
 /// What the prober's clock may round: an echo names its probe by the time it went.
 const CLOCK_SLACK: Duration = Duration::from_millis(1);
+/// Echoes further apart than this are rare.
+const SPARSE: Duration = Duration::from_secs(1);
 /// Outcomes that loss is taken of.
 const OUTCOMES: u32 = u32::BITS;
 /// The first time that a way, which passes probes but not WireGuard, is left out; doubles.
@@ -150,20 +152,24 @@ impl Track {
         if !probe.counted {
             self.count(false);
         }
-        self.answered = Some(now);
+        let before = self.answered.replace(now);
         if probe.full {
             self.full_answered = self.full_answered.saturating_add(1);
             self.full_lost = 0;
         }
-        self.measure(now.saturating_duration_since(probe.sent));
+        let gap = before.map(|before| now.saturating_duration_since(before));
+        self.measure(now.saturating_duration_since(probe.sent), gap.unwrap_or_default());
         true
     }
 
-    fn measure(&mut self, sample: Duration) {
-        self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
+    /// Takes a round trip in, so long after the last: the mean is over about two seconds, or two
+    /// samples where they are rare.
+    fn measure(&mut self, sample: Duration, gap: Duration) {
+        let keep = if gap < SPARSE { 7 } else { 1 };
+        self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * keep + sample) / (keep + 1)));
         if let Some(last) = self.last_rtt.replace(sample) {
             let change = last.max(sample) - last.min(sample);
-            self.jitter = (self.jitter * 15 + change) / 16;
+            self.jitter = (self.jitter * (keep * 2 + 1) + change) / (keep * 2 + 2);
         }
     }
 
