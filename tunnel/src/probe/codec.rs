@@ -7,20 +7,20 @@
 use crate::path_key::{KeyId, MAC_BYTES, PathKey};
 
 /// First byte of a probe. WireGuard's own messages begin with 1 to 4.
-pub const KIND_PROBE: u8 = 0xa1;
+pub(crate) const KIND_PROBE: u8 = 0xa1;
 /// First byte of an echo.
-pub const KIND_ECHO: u8 = 0xa2;
+pub(crate) const KIND_ECHO: u8 = 0xa2;
 
 /// The version of this layout; anything else is dropped.
 const VERSION: u8 = 1;
 /// What the MAC is over.
 const BODY_BYTES: usize = 60;
 /// A probe or an echo without padding.
-pub const PROBE_BYTES: usize = BODY_BYTES + MAC_BYTES;
+pub(crate) const PROBE_BYTES: usize = BODY_BYTES + MAC_BYTES;
 /// A full probe: as long as the WireGuard message of an inner packet of 1280 bytes, the least that
 /// IPv6 promises ([RFC 8200 §5](https://www.rfc-editor.org/rfc/rfc8200#section-5)), without which
 /// there is no QUIC.
-pub const FULL_BYTES: usize = 1280 + 32;
+pub(crate) const FULL_BYTES: usize = 1280 + 32;
 
 /// Padded to [`FULL_BYTES`].
 const FLAG_FULL: u16 = 1;
@@ -29,7 +29,7 @@ const FLAG_IN_USE: u16 = 2;
 
 /// Which of the two it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A question.
     Probe,
     /// Its answer, sent back the way the question came.
@@ -38,27 +38,27 @@ pub enum Kind {
 
 /// A probe or an echo.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// Which of the two.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// As long as a full packet; an echo repeats it, but is short.
-    pub full: bool,
+    pub(crate) full: bool,
     /// The prober sends its datagrams this way; an echo repeats it.
-    pub in_use: bool,
+    pub(crate) in_use: bool,
     /// Grows with each probe to a peer, over restarts too; an echo repeats it.
-    pub seq: u64,
+    pub(crate) seq: u64,
     /// The prober's clock when it went; an echo repeats it.
-    pub time_us: u64,
+    pub(crate) time_us: u64,
     /// WireGuard data messages that the sender has sent to the receiver, copies included.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// How many of the receiver's had arrived, copies included, when it said `sent` last.
-    pub arrived: u64,
+    pub(crate) arrived: u64,
     /// The receiver's `sent` then.
-    pub arrived_of: u64,
+    pub(crate) arrived_of: u64,
     /// How long a burst of loss from the receiver lasts; nine in ten are shorter.
-    pub burst_us: u32,
+    pub(crate) burst_us: u32,
     /// An echo: how long the probe lay at the receiver.
-    pub held_us: u32,
+    pub(crate) held_us: u32,
 }
 
 impl Probe {

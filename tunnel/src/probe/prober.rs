@@ -24,7 +24,7 @@ const OUTSTANDING_MAX: usize = 128;
 /// An echo that comes later than this is of no use.
 const OUTSTANDING_AGE_MAX: Duration = Duration::from_secs(5);
 /// Echoes to one peer in a second.
-pub const ECHOES_PER_SECOND_MAX: u32 = 64;
+pub(crate) const ECHOES_PER_SECOND_MAX: u32 = 64;
 /// Shorter round trips than this are put down to the clock.
 const REORDER_MIN: Duration = Duration::from_millis(2);
 /// Longer reordering is loss to all purposes.
