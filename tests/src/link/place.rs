@@ -82,10 +82,10 @@ impl Place {
             tunnel_address: Some(tunnel),
             ..Site::here(host.address)
         };
-        let endpoint = Some(SocketAddr::new(CORE, WIREGUARD_PORT));
+        let endpoints = vec![SocketAddr::new(CORE, WIREGUARD_PORT)];
         Sites {
             gateway: *here,
-            core: Site { endpoint, ..site(west, CORE) },
+            core: Site { endpoints, ..site(west, CORE) },
             nodes: site(east, NODE),
         }
     }

@@ -140,7 +140,7 @@ impl Nginx {
     }
 }
 
-/// As an operator would have it: one worker, TLS, upgrades, time for idle sockets.
+/// As an operator would have it: a worker a core, TLS, upgrades, time for idle sockets.
 fn settings(folder: &std::path::Path, world: &World, address: SocketAddr, backend: u16) -> String {
     let (folder, certificates) = (folder.display(), &world.certificates);
     let (chain, key) = (certificates.chain_file.display(), certificates.key_file.display());
@@ -148,7 +148,7 @@ fn settings(folder: &std::path::Path, world: &World, address: SocketAddr, backen
         r"
 daemon off;
 user root;
-worker_processes 1;
+worker_processes 2;
 worker_rlimit_nofile 20000;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
@@ -162,7 +162,7 @@ http {{
     scgi_temp_path {folder}/scgi;
     proxy_max_temp_file_size 0;
     server {{
-        listen {address} ssl backlog=4096;
+        listen {address} ssl reuseport backlog=4096;
         ssl_certificate {chain};
         ssl_certificate_key {key};
         ssl_protocols TLSv1.3;
