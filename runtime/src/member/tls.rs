@@ -18,6 +18,10 @@ use super::identity::Identity;
 use super::names::{TRUNK_ALPN, member_id_in, member_name};
 use crate::crypto;
 
+mod stream;
+
+pub use stream::{stream_client_config, stream_server_config};
+
 /// For the end of a trunk that dials. The peer must show the certificate of [`server_name`].
 pub fn client_config(identity: &Identity) -> Arc<ClientConfig> {
     client_config_for(identity, TRUNK_ALPN)
@@ -26,18 +30,7 @@ pub fn client_config(identity: &Identity) -> Arc<ClientConfig> {
 /// For the end of a trunk that accepts. The peer must be a member of the same gateway; which one,
 /// and whether the roster has it, is for the caller to check with [`member_id_of`].
 pub fn server_config(identity: &Identity) -> Arc<ServerConfig> {
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity)), crypto::provider())
-            .build()
-            .expect("an authority is in the roots");
-    let mut config = ServerConfig::builder_with_provider(crypto::provider())
-        .with_protocol_versions(&[&TLS13])
-        .expect("aws-lc-rs has TLS 1.3")
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(Current(identity.clone())));
-    config.alpn_protocols = vec![TRUNK_ALPN.to_vec()];
-    config.send_tls13_tickets = 0;
-    Arc::new(config)
+    server_config_for(identity, TRUNK_ALPN)
 }
 
 /// The name that the member `member_id` proves in a handshake; `None` if that is no member's id.
@@ -68,6 +61,21 @@ pub(super) fn client_config_for(identity: &Identity, alpn: &[u8]) -> Arc<ClientC
         .with_client_cert_resolver(Arc::new(Current(identity.clone())));
     config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = Resumption::disabled();
+    Arc::new(config)
+}
+
+fn server_config_for(identity: &Identity, alpn: &[u8]) -> Arc<ServerConfig> {
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity)), crypto::provider())
+            .build()
+            .expect("an authority is in the roots");
+    let mut config = ServerConfig::builder_with_provider(crypto::provider())
+        .with_protocol_versions(&[&TLS13])
+        .expect("aws-lc-rs has TLS 1.3")
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(Current(identity.clone())));
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.send_tls13_tickets = 0;
     Arc::new(config)
 }
 

@@ -8,7 +8,10 @@ use super::gateway::{DAY, MEMBER_ID};
 use super::*;
 use crate::member::Identity;
 use crate::member::names::{TRUNK_ALPN, member_name};
-use crate::member::tls::{client_config, member_id_of, server_config, server_name};
+use crate::member::tls::{
+    client_config, member_id_of, server_config, server_name, stream_client_config,
+    stream_server_config,
+};
 
 type Ends = (
     std::io::Result<client::TlsStream<DuplexStream>>,
@@ -39,6 +42,34 @@ async fn a_member_is_only_itself() {
     let identity = member.identity();
     let (client, _) = shake(identity, identity, server_name("n-2").unwrap()).await;
     assert!(client.is_err(), "the server is n-1 and not n-2");
+}
+
+/// Asked for the host's name, it is the member's that counts.
+#[tokio::test]
+async fn a_stream_knows_its_member_at_any_host() {
+    let (dir, gateway) = (tempfile::tempdir().unwrap(), Gateway::start().await);
+    let config = config_with_token(dir.path(), &gateway);
+    let member = join(&config, &Shutdown::default()).await.unwrap();
+    let identity = member.identity();
+    let accepts = || stream_server_config(identity);
+
+    let dials = stream_client_config(identity, MEMBER_ID).unwrap();
+    for host in ["core.example.com", "192.0.2.1"] {
+        let name = ServerName::try_from(host).unwrap();
+        let (client, server) = shake_with(dials.clone(), accepts(), name).await;
+        let (client, server) = (client.unwrap(), server.unwrap());
+        assert_eq!(client.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        let shown = server.get_ref().1.peer_certificates().unwrap();
+        assert_eq!(member_id_of(&shown[0]).as_deref(), Some(MEMBER_ID));
+        let asked = server.get_ref().1.server_name();
+        assert_eq!(asked, host.contains("example").then_some(host), "in the clear");
+    }
+
+    let other = stream_client_config(identity, "n-2").unwrap();
+    let name = ServerName::try_from("core.example.com").unwrap();
+    let (client, _) = shake_with(other, accepts(), name).await;
+    assert!(client.is_err(), "the server is n-1 and not n-2");
+    assert!(stream_client_config(identity, "N 1").is_none());
 }
 
 #[tokio::test]
