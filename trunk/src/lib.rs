@@ -37,6 +37,7 @@ pub mod peer;
 pub mod port;
 mod queue;
 mod service;
+mod report;
 mod sessions;
 pub mod solo;
 pub mod testing;
@@ -52,6 +53,7 @@ pub use peer::{Incoming, NodeIdentity, TrunkState};
 pub use port::{Delivery, SessionPort};
 pub use solo::{Solo, solo, solo_within};
 
+pub use report::tunnel_report;
 pub use antipode_proto::body::{Body, CHUNK_BYTES_MAX};
 pub use antipode_proto::seq::Seq;
 pub use antipode_proto::session::{Config as SessionConfig, Ended};

@@ -17,8 +17,6 @@ use tokio::process::Command;
 use crate::cidr::Cidr;
 use crate::key::PublicKey;
 use crate::peer::{PeerConfig, PeerState};
-use crate::quality::Quality;
-use crate::shield::ShieldReport;
 use crate::tunnel::SocketError;
 use crate::way::Way;
 
@@ -217,20 +215,12 @@ fn peer_state(line: &str, now: Duration) -> Option<PeerState> {
     let handshake: u64 = handshake.parse().ok()?;
     let handshake_age = (handshake > 0).then(|| now.saturating_sub(Duration::from_secs(handshake)));
     Some(PeerState {
-        quality: Quality::default(),
-        shield: ShieldReport::default(),
-        public_key: key.parse().ok()?,
         endpoint: endpoint.parse().ok(),
         way: endpoint.parse().ok().map(|remote: SocketAddr| Way::from(remote)),
-        sent: 0,
-        arrived: 0,
         handshake_age,
-        silence: None,
         bytes_in: bytes_in.parse().ok()?,
         bytes_out: bytes_out.parse().ok()?,
-        loss: None,
-        rtt: None,
-        stale_handshakes: 0,
+        ..PeerState::new(key.parse().ok()?)
     })
 }
 

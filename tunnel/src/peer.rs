@@ -81,6 +81,29 @@ pub struct PeerState {
     pub stale_handshakes: u64,
 }
 
+impl PeerState {
+    /// A peer of which nothing is known.
+    #[must_use]
+    pub fn new(public_key: PublicKey) -> Self {
+        Self {
+            public_key,
+            endpoint: None,
+            way: None,
+            quality: Quality::default(),
+            shield: ShieldReport::default(),
+            sent: 0,
+            arrived: 0,
+            handshake_age: None,
+            silence: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            loss: None,
+            rtt: None,
+            stale_handshakes: 0,
+        }
+    }
+}
+
 /// A datagram the driver has to send.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reply {

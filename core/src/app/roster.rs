@@ -10,8 +10,8 @@ use antipode_proto::registry::v1::{Gone, Role, Roster, TunnelReport};
 use antipode_runtime::member::Member;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_runtime::telemetry::chain;
-use antipode_trunk::{NodeIdentity, TrunkServer, TrunkState};
-use antipode_tunnel::{PeerConfig, PeerState, PublicKey, Underlay};
+use antipode_trunk::{NodeIdentity, TrunkServer, tunnel_report};
+use antipode_tunnel::{PeerConfig, PublicKey, Underlay};
 use parking_lot::Mutex;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tracing::{info, warn};
@@ -135,23 +135,9 @@ impl Follower {
         let reports = self.nodes.iter().map(|(member_id, (key, _))| {
             let state = states.iter().find(|state| state.public_key == *key);
             let trunk = trunks.iter().find(|trunk| &trunk.member_id == member_id);
-            report(member_id, state, trunk)
+            tunnel_report(member_id, state, trunk)
         });
         *self.tunnels.lock() = reports.collect();
-    }
-}
-
-fn report(member_id: &str, state: Option<&PeerState>, trunk: Option<&TrunkState>) -> TunnelReport {
-    let rtt = trunk.and_then(|trunk| trunk.rtt).or_else(|| state.and_then(|state| state.rtt));
-    let handshake_age = state.and_then(|state| state.handshake_age);
-    TunnelReport {
-        member_id: member_id.to_owned(),
-        rtt_us: rtt.and_then(|rtt| u32::try_from(rtt.as_micros()).ok()).unwrap_or(0),
-        loss_ppm: trunk.map_or(0, |trunk| trunk.loss_ppm),
-        handshake_age_ms: handshake_age
-            .and_then(|age| u64::try_from(age.as_millis()).ok())
-            .unwrap_or(u64::MAX),
-        trunk_up: trunk.is_some_and(|trunk| trunk.lanes_up > 0),
     }
 }
 

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use antipode_proto::registry::v1::{Carrier as CarrierKind, Peer, Role, Roster, TunnelReport};
+use antipode_proto::registry::v1::{Carrier as CarrierKind, Peer, Role, Roster};
 use antipode_runtime::member::Member;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_runtime::telemetry::chain;
-use antipode_trunk::{CoreTarget, TrunkState, Trunks};
+use antipode_trunk::{CoreTarget, Trunks, tunnel_report};
 use antipode_tunnel::{PeerConfig, PeerState, PublicKey, Underlay};
 use tokio::net::lookup_host;
 use tracing::{info, warn};
@@ -185,7 +185,7 @@ impl Follower {
         for (member_id, core) in &mut self.cores {
             let state = states.iter().find(|state| state.public_key == core.public_key);
             let trunk = trunks.iter().find(|trunk| &trunk.member_id == member_id);
-            reports.push(report(member_id, state, trunk));
+            reports.push(tunnel_report(member_id, state, trunk));
             if trunk.is_some_and(|trunk| trunk.lanes_up == 0) {
                 // The core may have heard of us only now, or have lost its keys with a restart.
                 self.underlay.handshake(&core.public_key);
@@ -262,20 +262,6 @@ fn overridden(peer: &Peer, overrides: &BTreeMap<String, String>) -> Peer {
         peer.endpoints = vec![endpoint.clone()];
     }
     peer
-}
-
-fn report(member_id: &str, state: Option<&PeerState>, trunk: Option<&TrunkState>) -> TunnelReport {
-    let rtt = trunk.and_then(|trunk| trunk.rtt).or_else(|| state.and_then(|state| state.rtt));
-    let handshake_age = state.and_then(|state| state.handshake_age);
-    TunnelReport {
-        member_id: member_id.to_owned(),
-        rtt_us: rtt.and_then(|rtt| u32::try_from(rtt.as_micros()).ok()).unwrap_or(0),
-        loss_ppm: trunk.map_or(0, |trunk| trunk.loss_ppm),
-        handshake_age_ms: handshake_age
-            .and_then(|age| u64::try_from(age.as_millis()).ok())
-            .unwrap_or(u64::MAX),
-        trunk_up: trunk.is_some_and(|trunk| trunk.lanes_up > 0),
-    }
 }
 
 #[cfg(test)]
