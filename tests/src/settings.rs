@@ -14,7 +14,9 @@ pub struct Site {
     /// Where its WireGuard's UDP socket listens; none: at its address.
     pub tunnel_address: Option<IpAddr>,
     /// Where a core's WireGuard can be reached, where that is not its own port.
-    pub endpoint: Option<SocketAddr>,
+    pub endpoints: Vec<SocketAddr>,
+    /// More for the table `[tunnel]`.
+    pub tunnel_more: String,
     /// The namespace it runs in; none: this one.
     pub host: Option<Host>,
     /// Whose WireGuard.
@@ -36,8 +38,15 @@ impl Site {
     /// In this namespace, with everything as by default.
     #[must_use]
     pub fn here(address: IpAddr) -> Self {
-        let (tunnel_address, endpoint, host) = (None, None, None);
-        Self { address, tunnel_address, endpoint, host, tunnel: Tunnel::InProcess, carrier: "quic" }
+        Self {
+            address,
+            tunnel_address: None,
+            endpoints: Vec::new(),
+            tunnel_more: String::new(),
+            host: None,
+            tunnel: Tunnel::InProcess,
+            carrier: "quic",
+        }
     }
 
     /// The tables of the file that say so. `port` is WireGuard's where it is ours; `more` belongs
@@ -48,7 +57,8 @@ impl Site {
             Tunnel::InProcess => format!("listen = \"{}\"", SocketAddr::new(address, port)),
             Tunnel::Interface(name) => format!("mode = \"host\"\ninterface = \"{name}\""),
         };
-        format!("[tunnel]\n{tunnel}\n{more}\n[trunk]\ncarrier = \"{carrier}\"\n")
+        let own = &self.tunnel_more;
+        format!("[tunnel]\n{tunnel}\n{more}\n{own}\n[trunk]\ncarrier = \"{carrier}\"\n")
     }
 }
 
@@ -109,8 +119,9 @@ listen = "{admin}"
 /// The core's file.
 #[must_use]
 pub fn core(folder: &Path, site: &Site, backend: &str) -> String {
-    let own = SocketAddr::new(site.address, WIREGUARD_PORT);
-    let endpoint = site.endpoint.unwrap_or(own);
+    let own = [SocketAddr::new(site.address, WIREGUARD_PORT)];
+    let endpoints = if site.endpoints.is_empty() { &own[..] } else { &site.endpoints };
+    let endpoints: Vec<_> = endpoints.iter().map(SocketAddr::to_string).collect();
     format!(
         r#"
 [member]
@@ -128,7 +139,7 @@ listen = "{admin}"
 "#,
         state = folder.join("core").display(),
         token = token_file(folder, "core").display(),
-        tables = site.tables(WIREGUARD_PORT, &format!("endpoints = [\"{endpoint}\"]\n")),
+        tables = site.tables(WIREGUARD_PORT, &format!("endpoints = {endpoints:?}\n")),
         admin = admin(site.address, 1),
     )
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `{"set": {"both": {"delay_ms": 100, "loss": 0.01}}}` | changes conditions; also `up`, `down` |
 //! | `{"rebind": true}` | the translator before the left side forgets its mappings |
+//! | `{"sever": true}` | the UDP flows of all ports that the left side has used so far are dead |
 //! | `{"stats": true}` | what it did so far |
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::report::result;
 struct Order {
     set: BTreeMap<Way, Change>,
     rebind: bool,
+    sever: bool,
     stats: bool,
 }
 
@@ -46,6 +48,9 @@ fn order(wan: &Wan, line: &str) -> Result<Value, String> {
     }
     if order.rebind {
         wan.rebind();
+    }
+    if order.sever {
+        wan.sever();
     }
     if order.stats {
         return serde_json::to_value(wan.stats()).map_err(|error| error.to_string());

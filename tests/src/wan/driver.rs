@@ -126,6 +126,15 @@ impl Wan {
         lock(&self.nat).rebind();
     }
 
+    /// Kills the UDP flows of all ports that the left side has used so far; others work.
+    ///
+    /// # Panics
+    ///
+    /// If a thread of the link has panicked.
+    pub fn sever(&self) {
+        lock(&self.nat).sever();
+    }
+
     /// What it did so far.
     #[must_use]
     pub fn stats(&self) -> Figures {
@@ -220,10 +229,7 @@ impl Direction {
     fn translate(&self, frame: &mut [u8], udp: &Udp) -> bool {
         let mut nat = lock(&self.nat);
         match self.way {
-            Way::Up | Way::Both => {
-                nat.leave(frame, udp);
-                true
-            }
+            Way::Up | Way::Both => nat.leave(frame, udp),
             Way::Down => nat.enter(frame, udp),
         }
     }

@@ -28,7 +28,7 @@ pub enum Cause {
     Loss,
     /// Lost in a burst.
     Burst,
-    /// For a port that the translator no longer knows.
+    /// From or for a port that the translator no longer knows.
     Forgotten,
     /// More is under way than the emulator holds.
     Overflow,

@@ -26,6 +26,8 @@ pub struct Nat {
     outer: BTreeMap<Port, Port>,
     /// Outer ports that nobody has any more.
     forgotten: BTreeSet<Port>,
+    /// Inner ports whose flows are dead for good.
+    severed: BTreeSet<Port>,
 }
 
 impl Nat {
@@ -38,6 +40,7 @@ impl Nat {
             inner: BTreeMap::new(),
             outer: BTreeMap::new(),
             forgotten: BTreeSet::new(),
+            severed: BTreeSet::new(),
         }
     }
 
@@ -51,10 +54,27 @@ impl Nat {
         }
     }
 
-    /// Translates a frame that leaves the left side.
-    pub fn leave(&mut self, frame: &mut [u8], udp: &Udp) {
+    /// Kills the flows of all ports that the left side has used so far, both ways, as a firewall
+    /// does that lost its state, or a broken one of several routes. Other ports work.
+    pub fn sever(&mut self) {
+        self.forgotten.extend(std::mem::take(&mut self.inner).into_keys());
+        self.severed.extend(std::mem::take(&mut self.outer).into_keys());
+        for dead in [&mut self.forgotten, &mut self.severed] {
+            while dead.len() > FLOWS_MAX {
+                dead.pop_first();
+            }
+        }
+    }
+
+    /// Translates a frame that leaves the left side; false if its flow is dead.
+    #[must_use]
+    pub fn leave(&mut self, frame: &mut [u8], udp: &Udp) -> bool {
+        if self.severed.contains(&udp.source) {
+            return false;
+        }
         let (_, port) = self.outer_of(udp.source);
         rewrite(frame, udp.at, udp.at, port);
+        true
     }
 
     /// Translates a frame for the left side; false if it is for nobody.
@@ -117,7 +137,7 @@ mod tests {
     fn leave(nat: &mut Nat, near: Port, far: Port) -> u16 {
         let mut frame = udp_frame(near, far, b"hello");
         let shape = udp(&frame);
-        nat.leave(&mut frame, &shape);
+        assert!(nat.leave(&mut frame, &shape));
         assert!(is_sound(&frame));
         assert_eq!(udp(&frame).destination, far);
         udp(&frame).source.1
@@ -153,6 +173,20 @@ mod tests {
             }
             assert_eq!(enter(&mut nat, far, (near, 443)), Some(443), "a port that was opened");
         }
+    }
+
+    #[test]
+    fn a_severed_flow_is_dead_and_a_new_one_is_not() {
+        let (near, far) = ("10.9.0.1".parse().unwrap(), ("10.9.0.2".parse().unwrap(), 7));
+        let mut nat = Nat::new(3);
+        leave(&mut nat, (near, 4000), far);
+        nat.sever();
+        let mut frame = udp_frame((near, 4000), far, b"hello");
+        let shape = udp(&frame);
+        assert!(!nat.leave(&mut frame, &shape));
+        assert_eq!(enter(&mut nat, far, (near, 4000)), None);
+        assert_eq!(leave(&mut nat, (near, 4001), far), 4001);
+        assert_eq!(enter(&mut nat, far, (near, 4001)), Some(4001));
     }
 
     #[test]
