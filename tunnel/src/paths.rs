@@ -7,6 +7,7 @@
 
 pub mod followed;
 pub mod machine;
+pub mod metrics;
 mod track;
 
 use std::net::SocketAddr;
