@@ -31,8 +31,6 @@ mod policy;
 mod trial;
 
 #[cfg(test)]
-mod lab;
-#[cfg(test)]
 mod tests;
 
 pub use delayed::SHIELD_QUEUE_BYTES_MAX;

@@ -12,7 +12,7 @@ const FREE_SHARE: u32 = 2;
 /// For how long it must be free before copies go again.
 const HOLD: Duration = Duration::from_secs(2);
 /// [`HOLD`] doubles up to this while copies are what fills it.
-const HOLD_MAX: Duration = Duration::from_secs(60);
+const HOLD_LONGEST: Duration = Duration::from_secs(60);
 /// Filling up this soon after is taken for the copies' doing.
 const RELAPSE: Duration = Duration::from_secs(10);
 
@@ -58,7 +58,7 @@ impl Brake {
         self.free_since = None;
         let away = |at: Instant| now.saturating_duration_since(at);
         self.hold = match self.released {
-            Some(at) if away(at) < RELAPSE => (self.hold * 2).min(HOLD_MAX),
+            Some(at) if away(at) < RELAPSE => (self.hold * 2).min(HOLD_LONGEST),
             Some(_) | None => HOLD,
         };
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// The largest datagram that is copied: every one of a path of 1,500 bytes.
-const DATAGRAM_BYTES_MAX: f64 = 1_500.0;
+const LARGE_BYTES: f64 = 1_500.0;
 /// With an empty bucket, only up to this: a keystroke, a cursor, an acknowledgement.
 const SMALL_BYTES: f64 = 200.0;
 /// The bucket holds what comes in in this time,
@@ -72,7 +72,7 @@ impl Budget {
     /// The largest datagram that is copied: any while the bucket is at least half full.
     fn size_max(&self) -> f64 {
         let fill = (self.tokens / self.depth() * 2.0).clamp(0.0, 1.0);
-        SMALL_BYTES + (DATAGRAM_BYTES_MAX - SMALL_BYTES) * fill
+        SMALL_BYTES + (LARGE_BYTES - SMALL_BYTES) * fill
     }
 
     fn pass(&mut self, now: Instant) {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 pub const SHIELD_QUEUE_BYTES_MAX: usize = 4 << 20;
 
 /// Buffers kept for reuse, and the largest worth keeping.
-const SPARE_MAX: usize = 256;
-const SPARE_BYTES_MAX: usize = 4_096;
+const SPARE_COUNT: usize = 256;
+const SPARE_BYTES: usize = 4_096;
 
 /// A run of datagrams that goes again, each `segment` long but the last. `T` says where to.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl<T> Delayed<T> {
 
     /// Gives a buffer back.
     pub(crate) fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_MAX && buffer.capacity() <= SPARE_BYTES_MAX {
+        if self.spare.len() < SPARE_COUNT && buffer.capacity() <= SPARE_BYTES {
             buffer.clear();
             self.spare.push(buffer);
         }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_first_due_comes_first_and_equals_in_order() {
-        let (mut queue, start) = (Delayed::new(1000), Instant::now());
+        let (mut queue, start) = (Delayed::new(1000), crate::tunnel::now());
         let at = |ms| start + Duration::from_millis(ms);
         assert!(queue.push(copy(1, at(20), 1)), "the first of all");
         assert!(!queue.push(copy(2, at(20), 1)));
@@ -143,16 +143,16 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded() {
-        let (mut queue, now) = (Delayed::new(100), Instant::now());
+        let (mut queue, now) = (Delayed::new(100), crate::tunnel::now());
         queue.push(copy(1, now, 60));
         assert!(queue.has_room(40) && !queue.has_room(41));
         let gone = queue.pop(now).unwrap();
         assert!(queue.has_room(100));
         queue.recycle(gone.bytes);
         assert_eq!(queue.buffer().capacity(), 60);
-        (0..2 * SPARE_MAX).for_each(|_| queue.recycle(vec![0; 8]));
-        assert_eq!(queue.spare.len(), SPARE_MAX);
-        queue.recycle(vec![0; 2 * SPARE_BYTES_MAX]);
-        assert!(queue.spare.iter().all(|spare| spare.capacity() < SPARE_BYTES_MAX));
+        (0..2 * SPARE_COUNT).for_each(|_| queue.recycle(vec![0; 8]));
+        assert_eq!(queue.spare.len(), SPARE_COUNT);
+        queue.recycle(vec![0; 2 * SPARE_BYTES]);
+        assert!(queue.spare.iter().all(|spare| spare.capacity() < SPARE_BYTES));
     }
 }

@@ -22,7 +22,7 @@ use crate::tunnel::now;
 use crate::way::Way;
 
 /// Copies taken from the queue at once: then senders get at it again.
-const BATCH_MAX: usize = 256;
+const BATCH: usize = 256;
 
 /// What an operator may say about the shield.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -161,7 +161,7 @@ impl Shared {
     fn send_copies(&self, bench: &mut Bench, now: Instant) {
         {
             let mut delayed = self.shield.delayed.lock();
-            let due = std::iter::from_fn(|| delayed.pop(now)).take(BATCH_MAX);
+            let due = std::iter::from_fn(|| delayed.pop(now)).take(BATCH);
             bench.batch.extend(due);
         }
         // Equal lengths beside one another make long runs; the order of copies means nothing.

@@ -50,6 +50,7 @@ struct Ward {
     dose: Dose,
     inferred: Inferred,
     second: Option<Way>,
+    rests: bool,
     before: Option<Counts>,
     rates: Rates,
 }
@@ -133,6 +134,7 @@ impl Guard {
             copied: copied.load(Ordering::Relaxed),
             all,
         };
+        ward.rests = false;
         ward.measure(counts);
         let weather = ward.weather(quality);
         let plan = ward.dose.decide(weather.as_ref(), now);
@@ -145,6 +147,7 @@ impl Guard {
         let mut ward = self.ward.lock();
         self.is_up.store(false, Ordering::Relaxed);
         ward.dose = Dose::default();
+        ward.rests = true;
         Plan::default()
     }
 
@@ -159,7 +162,7 @@ impl Guard {
         let thousandths = Duration::try_from_secs_f64(copied / chat.max(0.1));
         let copies_permille = thousandths.map_or(0, |share| share.as_millis());
         ShieldReport {
-            plan: ward.dose.plan(),
+            plan: if ward.rests { Plan::default() } else { ward.dose.plan() },
             copies_permille: u32::try_from(copies_permille).unwrap_or(u32::MAX),
         }
     }

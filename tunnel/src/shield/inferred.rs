@@ -91,7 +91,7 @@ impl Inferred {
 }
 
 fn float(count: u64) -> f64 {
-    u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
+    u32::try_from(count).map_or(f64::INFINITY, f64::from)
 }
 
 #[cfg(test)]
@@ -111,14 +111,14 @@ mod tests {
     #[track_caller]
     fn check(what: &str, sent: u64, lost: u64, copies: u8, expected: f64) {
         let mut inferred = Inferred::default();
-        inferred.note(sent, lost, RTT, copies, Instant::now());
+        inferred.note(sent, lost, RTT, copies, crate::tunnel::now());
         let loss = inferred.told().unwrap().loss;
         assert!((loss - expected).abs() < 1e-6, "{what}: {loss}");
     }
 
     #[test]
     fn little_is_nothing_and_the_old_is_forgotten() {
-        let (mut inferred, start) = (Inferred::default(), Instant::now());
+        let (mut inferred, start) = (Inferred::default(), crate::tunnel::now());
         inferred.note(PACKETS_MIN - 1, 5, RTT, 0, start);
         assert_eq!(inferred.told(), None);
         inferred.note(1, 0, RTT * 2, 0, start + SLOT / 2);

@@ -8,13 +8,13 @@ use super::memory::Memory;
 use super::trial::Trial;
 
 /// How often [`Policy::decide`] is due.
-pub const DECIDE_EVERY: Duration = Duration::from_millis(250);
+pub(crate) const DECIDE_EVERY: Duration = Duration::from_millis(250);
 
 /// Loss from which one copy goes. A path below it is clean: of 1,000 messages, one is late.
-pub const LOSSY: f64 = 0.001;
+pub(crate) const LOSSY: f64 = 0.001;
 /// Loss from which two copies go: one would leave 4 in 10,000 lost, and each of those holds up what
 /// is behind it in its lane.
-pub const VERY_LOSSY: f64 = 0.02;
+pub(crate) const VERY_LOSSY: f64 = 0.02;
 /// Bursts weigh from here on: for one loss in a thousand, whatever its form, one copy will do.
 const BURSTY: f64 = 0.003;
 /// A level is left for a lower one under this share of what asks for it.
@@ -22,44 +22,44 @@ const LEAVE_SHARE: f64 = 0.7;
 
 /// The least time between a datagram and its copy: 8 ms, as measured. Less would lose both to what
 /// drops several in a row; on a path of 200 ms it is a 25th.
-pub const SPACING_MIN: Duration = Duration::from_millis(8);
+pub(crate) const SPACING_MIN: Duration = Duration::from_millis(8);
 /// The most: a copy that comes later than a fifth of a long round trip helps few.
-pub const SPACING_MAX: Duration = Duration::from_millis(40);
+pub(crate) const SPACING_MAX: Duration = Duration::from_millis(40);
 /// To this many bursts' length the spacing grows.
 const SPACING_BURSTS: f64 = 1.5;
 /// Spacing over a second path: nothing that loses packets on one knows of the other, and two
 /// datagrams of one run need not leave together.
-pub const SPACING_ACROSS: Duration = Duration::from_millis(1);
+pub(crate) const SPACING_ACROSS: Duration = Duration::from_millis(1);
 
 /// A copy may be this many chat datagrams behind at most: quinn drops what is more than 128 packets
 /// old.
-const BEHIND_CHAT_MAX: f64 = 100.0;
+const BEHIND_CHAT: f64 = 100.0;
 /// The same for all datagrams to the peer: boringtun's replay window is 1,024 messages.
-const BEHIND_ALL_MAX: f64 = 900.0;
+const BEHIND_ALL: f64 = 900.0;
 
 /// Without measurements, as after a change of path, what was done goes on for so long.
-const BLIND_MAX: Duration = Duration::from_secs(5);
+const BLIND_FOR: Duration = Duration::from_secs(5);
 
 /// For how long less must do before less is done.
 const HOLD: Duration = Duration::from_secs(30);
 /// [`HOLD`] doubles up to this when more is needed again soon after.
-const HOLD_MAX: Duration = Duration::from_secs(480);
+const HOLD_LONGEST: Duration = Duration::from_secs(480);
 
 /// What is known of the way out to a peer, as far as copies depend on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Weather {
+pub(crate) struct Weather {
     /// Share of our datagrams that got lost in the last seconds, copies included.
-    pub loss: f64,
+    pub(crate) loss: f64,
     /// How long losses in a row last; zero if there were none.
-    pub burst: Duration,
+    pub(crate) burst: Duration,
     /// How much longer the round trip is than it need be, by queues.
-    pub queueing: Duration,
+    pub(crate) queueing: Duration,
     /// The round trip without queues.
-    pub rtt_min: Duration,
+    pub(crate) rtt_min: Duration,
     /// Chat datagrams that we send a second, without copies.
-    pub chat_per_s: f64,
+    pub(crate) chat_per_s: f64,
     /// All datagrams that we send a second.
-    pub all_per_s: f64,
+    pub(crate) all_per_s: f64,
 }
 
 /// Why there are as many copies as there are.
@@ -119,7 +119,7 @@ impl Plan {
 /// The machine for one peer. Loss alone raises the level at once and lowers it slowly; a full link,
 /// or loss that copies make, puts it out for a time.
 #[derive(Debug)]
-pub struct Policy {
+pub(crate) struct Policy {
     level: u8,
     memory: Memory,
     lower_since: Option<Instant>,
@@ -149,13 +149,13 @@ impl Default for Policy {
 
 impl Policy {
     /// Decides anew; call it every [`DECIDE_EVERY`]. `None`: nothing is known.
-    pub fn decide(&mut self, weather: Option<&Weather>, now: Instant) -> Plan {
+    pub(crate) fn decide(&mut self, weather: Option<&Weather>, now: Instant) -> Plan {
         if let Some(weather) = weather {
             self.seen = Some(now);
             self.plan = self.weigh(weather, now);
             return self.plan;
         }
-        let is_blind = |at| now.saturating_duration_since(at) > BLIND_MAX;
+        let is_blind = |at| now.saturating_duration_since(at) > BLIND_FOR;
         if self.seen.is_none_or(is_blind) {
             self.plan = Plan::none(ShieldState::Unmeasured);
         }
@@ -164,7 +164,7 @@ impl Policy {
 
     /// What was decided last.
     #[must_use]
-    pub const fn plan(&self) -> Plan {
+    pub(crate) const fn plan(&self) -> Plan {
         self.plan
     }
 
@@ -231,7 +231,7 @@ impl Policy {
     fn raise(&mut self, needed: u8, now: Instant) {
         if let Some(lowered) = self.lowered {
             let away = now.saturating_duration_since(lowered);
-            self.hold = if away < self.hold { (self.hold * 2).min(HOLD_MAX) } else { HOLD };
+            self.hold = if away < self.hold { (self.hold * 2).min(HOLD_LONGEST) } else { HOLD };
         }
         self.level = needed;
     }
@@ -241,7 +241,7 @@ fn spacing(weather: &Weather, burst: Duration, copies: u8) -> Duration {
     let wanted = burst.mul_f64(SPACING_BURSTS).clamp(SPACING_MIN, SPACING_MAX);
     // The last copy is the one that must not be too late.
     let behind = |max: f64, per_s: f64| max / per_s.max(1.0) / f64::from(copies.max(1));
-    let chat = behind(BEHIND_CHAT_MAX, weather.chat_per_s);
-    let all = behind(BEHIND_ALL_MAX, weather.all_per_s);
+    let chat = behind(BEHIND_CHAT, weather.chat_per_s);
+    let all = behind(BEHIND_ALL, weather.all_per_s);
     wanted.min(Duration::from_secs_f64(chat.min(all)))
 }

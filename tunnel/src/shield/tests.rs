@@ -1,9 +1,11 @@
 //! What the shield does to messages in the lab, and when it stands back.
 
+mod lab;
+
 use std::time::Duration;
 
-use super::lab::{Channel, Lab, Load, Outcome};
 use super::policy::{SPACING_MAX, SPACING_MIN, ShieldState};
+use lab::{Channel, Lab, Load, Outcome};
 
 const CHAT: Load = Load { per_s: 1_000.0, bytes: 240 };
 const SEEDS: u64 = 5;

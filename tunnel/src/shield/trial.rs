@@ -18,7 +18,7 @@ const GUILTY_SHARE: f64 = 0.6;
 const TRUST: Duration = Duration::from_secs(120);
 /// First sentence; it doubles with each that follows within its own length.
 const SENTENCE: Duration = Duration::from_secs(5);
-const SENTENCE_MAX: Duration = Duration::from_secs(300);
+const SENTENCE_LONGEST: Duration = Duration::from_secs(300);
 
 /// The machine that watches loss with and without copies.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl Trial {
         }
         let is_again = |at| now.saturating_duration_since(at) < self.sentence + 4 * SETTLE;
         self.sentence = match self.released {
-            Some(at) if is_again(at) => (self.sentence * 2).min(SENTENCE_MAX),
+            Some(at) if is_again(at) => (self.sentence * 2).min(SENTENCE_LONGEST),
             Some(_) | None => SENTENCE,
         };
         Stage::Serving { until: now + self.sentence, loss: without }

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::delayed::{Copy, Delayed};
-use super::dose::Dose;
-use super::policy::{DECIDE_EVERY, Plan, ShieldState, Weather};
+use super::super::delayed::{Copy, Delayed};
+use super::super::dose::Dose;
+use super::super::policy::{DECIDE_EVERY, Plan, ShieldState, Weather};
 
 const STEP: Duration = Duration::from_micros(250);
 /// Loss is counted over this time, as probes do.
@@ -93,7 +93,7 @@ struct Slot {
 
 impl Lab {
     pub(crate) fn new(seed: u64, load: Load, channel: Channel) -> Self {
-        let now = Instant::now();
+        let now = crate::tunnel::now();
         let mut dose = Dose::default();
         dose.budget.set_share(50e6 / 8.0);
         Self {
