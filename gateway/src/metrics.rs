@@ -21,6 +21,7 @@ use crate::steer::Reason;
 pub struct Metrics {
     nodes: Family<State, Gauge>,
     cores: Family<State, Gauge>,
+    links: Family<Label<LinkWay>, Gauge>,
     health_changes: Family<Change, Counter>,
     steer_decisions: Family<Label<SteerReason>, Counter>,
     steer: Histogram,
@@ -52,7 +53,7 @@ macro_rules! names {
         }
     )*};
 }
-names!(SteerReason "reason", By "by", Outcome "outcome", EndReason "reason", Refused "reason");
+names!(SteerReason "reason", By "by", Outcome "outcome", EndReason "reason", Refused "reason", LinkWay "way");
 
 impl<N> Label<N> {
     fn of(value: &'static str) -> Self {
@@ -92,6 +93,7 @@ impl Metrics {
         let metrics = Self {
             nodes: Family::default(),
             cores: Family::default(),
+            links: Family::default(),
             health_changes: Family::default(),
             steer_decisions: Family::default(),
             // 1 us to 32 ms: a decision over a few nodes takes microseconds, an mmdb look-up tens.
@@ -107,6 +109,8 @@ impl Metrics {
         let Self { nodes, cores, health_changes, steer_decisions, .. } = &metrics;
         registry.register("nodes", "Nodes by health", nodes.clone());
         registry.register("cores", "Cores by health", cores.clone());
+        let help = "Tunnels of nodes by the way their datagrams take";
+        registry.register("links", help, metrics.links.clone());
         registry.register("health_changes", "Changes of health", health_changes.clone());
         let help = "Answers by why their first candidate is first";
         registry.register("steer_decisions", help, steer_decisions.clone());
@@ -135,6 +139,14 @@ impl Metrics {
         for (state, count) in states {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             family.get_or_create(&State(state.label())).set(count);
+        }
+    }
+
+    /// How many tunnels of nodes take each way.
+    pub fn ways(&self, ways: [(&'static str, usize); 4]) {
+        for (way, count) in ways {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.links.get_or_create(&Label::of(way)).set(count);
         }
     }
 
@@ -183,6 +195,7 @@ mod tests {
         let metrics = Metrics::register(&mut registry);
         metrics.count(Role::Node, Health::ALL.map(|state| (state, 1)));
         metrics.count(Role::Core, Health::ALL.map(|state| (state, 2)));
+        metrics.ways([("udp", 3), ("stream", 0), ("through", 1), ("unknown", 0)]);
         let (from, to) = (Health::Alive, Health::Suspect);
         metrics.health_changed(Changed { from, to, reason: HealthReason::Silent });
         metrics.steered(Reason::Nearest, "time_zone", Duration::from_micros(3));
@@ -198,6 +211,8 @@ mod tests {
         for line in [
             "antipode_gateway_nodes{state=\"alive\"} 1",
             "antipode_gateway_cores{state=\"dead\"} 2",
+            "antipode_gateway_links{way=\"udp\"} 3",
+            "antipode_gateway_links{way=\"through\"} 1",
             "antipode_gateway_health_changes_total\
              {from=\"alive\",to=\"suspect\",reason=\"silent\"} 1",
             "antipode_gateway_steer_decisions_total{reason=\"nearest\"} 1",

@@ -3,6 +3,7 @@
 
 mod ask;
 mod leave;
+mod links;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +31,8 @@ pub enum Command {
     /// List nodes and cores, how well they are and why
     #[command(visible_alias = "members")]
     Nodes(Output),
+    /// List tunnels: the way each takes, its round trip, queue, jitter, loss and copies against it
+    Links(Output),
     /// Make a node or core leave: it takes no new session, its clients go elsewhere one after
     /// another, and it stops when they have gone, or at the end of the grace
     #[command(
@@ -112,9 +115,10 @@ pub enum RoleArg {
 pub fn run(command: &Command, config: Option<&Path>) -> Option<ExitCode> {
     let output = match command {
         Command::Serve => return None,
-        Command::Nodes(output) | Command::Remove { output, .. } | Command::Drain { output, .. } => {
-            output
-        }
+        Command::Nodes(output)
+        | Command::Links(output)
+        | Command::Remove { output, .. }
+        | Command::Drain { output, .. } => output,
         Command::Token(TokenCommand::Create { output, .. }) => output,
     };
     let socket = match socket(output, config) {
@@ -155,6 +159,11 @@ async fn answer(command: &Command, socket: &Path) -> Result<String, AskError> {
         Command::Nodes(output) => {
             let members = ask::members(socket).await?;
             let show = if output.json { show::members_json } else { show::members_table };
+            Ok(show(&members))
+        }
+        Command::Links(output) => {
+            let members = ask::members(socket).await?;
+            let show = if output.json { links::links_json } else { links::links_table };
             Ok(show(&members))
         }
         Command::Drain { name, grace, reason, no_wait, output } => {

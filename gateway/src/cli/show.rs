@@ -7,6 +7,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde_json::{Value, json};
 
+use super::links::tunnel_json;
 use crate::member::Role;
 
 pub(super) fn token_json(created: &wire::CreateTokenResponse, role: Role, uses: u32) -> String {
@@ -63,15 +64,6 @@ pub(super) fn members_json(members: &[wire::Member]) -> String {
 }
 
 fn member_json(member: &wire::Member) -> Value {
-    let tunnel = |tunnel: &wire::TunnelReport| {
-        json!({
-            "member_id": tunnel.member_id,
-            "rtt_us": tunnel.rtt_us,
-            "loss_ppm": tunnel.loss_ppm,
-            "handshake_age_ms": tunnel.handshake_age_ms,
-            "trunk_up": tunnel.trunk_up,
-        })
-    };
     let location =
         |at: &wire::Location| json!({ "latitude": at.latitude, "longitude": at.longitude });
     json!({
@@ -90,7 +82,7 @@ fn member_json(member: &wire::Member) -> Value {
         "stream_endpoints": member.stream_endpoints,
         "tunnel_address": member.tunnel_address,
         "location": member.location.as_ref().map(location),
-        "tunnels": member.tunnels.iter().map(tunnel).collect::<Vec<_>>(),
+        "tunnels": member.tunnels.iter().map(tunnel_json).collect::<Vec<_>>(),
         "last_heartbeat_age_ms": member.last_heartbeat_age_ms,
     })
 }

@@ -144,6 +144,11 @@ impl Entry {
         }
     }
 
+    /// The ways that its tunnels take, by its own word.
+    pub(super) fn ways(&self) -> impl Iterator<Item = &str> {
+        self.heartbeat.tunnels.iter().map(|tunnel| tunnel.way.as_str())
+    }
+
     pub(super) fn to_peer(&self) -> Option<wire::Peer> {
         let MemberRecord { member_id, name, role, wireguard_public_key, .. } = &self.record;
         let profile = self.record.profile.as_ref()?;

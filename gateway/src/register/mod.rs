@@ -287,6 +287,18 @@ impl Register {
         Health::ALL.map(|state| (state, members().filter(|e| e.health.health() == state).count()))
     }
 
+    /// How many tunnels of nodes take each kind of way, as the nodes tell.
+    #[must_use]
+    pub fn ways(&self) -> [(&'static str, usize); 4] {
+        let nodes = self.members.values().filter(|entry| entry.record.role == Role::Node);
+        let said: Vec<&str> = nodes.flat_map(Entry::ways).collect();
+        let known = ["udp", "stream", "through"];
+        let of = |way: &str| said.iter().filter(|said| **said == way).count();
+        let [udp, stream, through] = known.map(of);
+        let unknown = said.len() - udp - stream - through;
+        [("udp", udp), ("stream", stream), ("through", through), ("unknown", unknown)]
+    }
+
     fn drain_health(&mut self, member_id: &str, now: Instant) {
         if let Some(entry) = self.members.get_mut(member_id) {
             entry.drain(&mut self.outputs, now);

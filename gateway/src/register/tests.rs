@@ -231,6 +231,8 @@ fn reports_are_cut_to_their_bound() {
     lab.register.handle_heartbeat("id-sg", lease, report, lab.now);
     let list = lab.register.list(lab.now, Duration::ZERO);
     assert_eq!(list[0].tunnels.len(), crate::member::TUNNELS_MAX);
+    let unknown = ("unknown", crate::member::TUNNELS_MAX);
+    assert!(lab.register.ways().contains(&unknown), "{:?}", lab.register.ways());
 }
 
 impl Lab {

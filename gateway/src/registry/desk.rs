@@ -338,6 +338,7 @@ impl Desk {
 
     fn publish(&self, state: &mut State) {
         state.snapshot_is_old = false;
+        self.inner.metrics.ways(state.register.ways());
         self.inner.snapshot.store(Arc::new(state.register.snapshot()));
     }
 
