@@ -17,6 +17,7 @@
 //! | [`stories`] | what clients do, told once for direct and relayed |
 //! | [`faults`] | what breaks, who notices, and the judge of histories |
 //! | [`link`] | the far link measured beside other people's |
+//! | [`far`] | a world whose node and core are far apart, over emulated links |
 //! | [`autobahn`] | Autobahn's suite, and two of its runs compared |
 //! | [`wan`] | a wide-area link between namespaces, whose faults are set at run time |
 //! | [`report`] | what measuring programs print |
@@ -27,6 +28,7 @@ pub mod body;
 pub mod certificate;
 pub mod choir;
 pub mod client;
+pub mod far;
 pub mod faults;
 pub mod foreign;
 pub mod limits;
