@@ -143,6 +143,7 @@ impl Shared {
                 Some(Way::Udp { .. } | Way::Through(_)) => self.shield.config.enabled,
             };
             let plan = if is_shielded {
+                peer.shield.set_second(self.second_way(&peer, now));
                 peer.shield.decide(&peer.quality(now), sent, now)
             } else {
                 peer.shield.rest()
