@@ -21,8 +21,10 @@ use tracing::info;
 
 mod report;
 mod roster;
+mod streams;
 mod takeover;
 
+use self::streams::Streams;
 pub use crate::backend::TlsError;
 
 use crate::backend::Backends;
@@ -44,6 +46,7 @@ const SESSIONS_REFUSED_POLITELY_MAX: usize = 1024;
 pub struct App {
     admin: Option<SocketAddr>,
     tunnel_port: u16,
+    streams: Option<SocketAddr>,
     member: Member,
     bridge: Arc<Bridge>,
     _linger: Linger,
@@ -135,17 +138,21 @@ impl App {
         let (server, sessions) = takeover::until_free(is_heir, trunks).await?;
 
         backends.start_checks(&config, &shutdown);
-        let introduction = introduction(&config, tunnel_port);
+        let streams = streams::listen(&config, &member, &underlay, is_heir).await?;
+        let stream_address = streams.as_ref().map(Streams::address);
+        let introduction = introduction(&config, tunnel_port, stream_address);
         let resume = resume(&config, &member, server.budget(), &metrics)?;
         let bridge = Bridge::new(config.clone(), backends, resume, metrics.clone(), &shutdown);
         let heard_at = takeover::enter(inheritance, &server, &bridge);
         take_sessions(Arc::clone(&bridge), sessions, &shutdown);
         let linger = takeover::offer(&config, &bridge, &server, &underlay, &member, run, &shutdown);
-        let tunnels = roster::follow(&member, &underlay, heard_at, &server, &metrics, &shutdown);
+        let doors = roster::Doors { server, streams, heard_at };
+        let tunnels = roster::follow(&member, &underlay, doors, &metrics, &shutdown);
         report::watch(&bridge, &member, &readiness, &shutdown);
         let heartbeat = report::heartbeat(Arc::clone(&bridge), metrics, probe, tunnels);
         member.attend(introduction, heartbeat);
-        Ok(Self { admin, tunnel_port, member, bridge, _linger: linger })
+        let streams = stream_address;
+        Ok(Self { admin, tunnel_port, streams, member, bridge, _linger: linger })
     }
 
     /// Where the operator's endpoint is.
@@ -158,6 +165,12 @@ impl App {
     #[must_use]
     pub fn tunnel_port(&self) -> u16 {
         self.tunnel_port
+    }
+
+    /// Where streams are taken, from nodes whose UDP is blocked.
+    #[must_use]
+    pub fn streams(&self) -> Option<SocketAddr> {
+        self.streams
     }
 
     /// This core as a member of its gateway.
@@ -282,7 +295,10 @@ fn trunk_sessions_max(config: &Config) -> usize {
     config.limits.sessions_max.get() + attachments + SESSIONS_REFUSED_POLITELY_MAX
 }
 
-fn introduction(config: &Config, tunnel_port: u16) -> Introduction {
+fn introduction(config: &Config, tunnel_port: u16, streams: Option<SocketAddr>) -> Introduction {
+    let endpoints = endpoints(config, tunnel_port);
+    let stream_endpoints =
+        streams.map(|streams| config.tunnel.stream_endpoints(&endpoints, streams.port()));
     let member = &config.member;
     let location = member
         .location
@@ -296,7 +312,8 @@ fn introduction(config: &Config, tunnel_port: u16) -> Introduction {
         region: member.region.to_string(),
         location,
         sessions_max: u32::try_from(config.limits.sessions_max.get()).unwrap_or(u32::MAX),
-        endpoints: endpoints(config, tunnel_port),
+        endpoints,
+        stream_endpoints: stream_endpoints.unwrap_or_default(),
         trunk_port: config.trunk.port.into(),
         carrier: carrier.into(),
         ..Introduction::default()

@@ -17,6 +17,7 @@ mod backend;
 mod carriage;
 mod handover;
 mod limits;
+mod streams;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -25,6 +26,7 @@ pub use backend::{BackendTable, Check, HealthTable, StickyMode, StickyTable};
 pub use carriage::{Carrier, Location, MemberTable, TrunkTable, TunnelMode, TunnelTable};
 pub use handover::{HandoverTable, TakeOver};
 pub use limits::{LimitsTable, ResumeTable, TimeoutsTable, WebSocketTable};
+pub use streams::StreamListen;
 
 /// A core's settings.
 #[derive(Clone, Debug, Deserialize)]

@@ -122,6 +122,11 @@ pub fn core(folder: &Path, site: &Site, backend: &str) -> String {
     let own = [SocketAddr::new(site.address, WIREGUARD_PORT)];
     let endpoints = if site.endpoints.is_empty() { &own[..] } else { &site.endpoints };
     let endpoints: Vec<_> = endpoints.iter().map(SocketAddr::to_string).collect();
+    let mut tunnel = format!("endpoints = {endpoints:?}\n");
+    // Only in a namespace of its own port 443 is nobody else's.
+    if site.host.is_none() && !site.tunnel_more.contains("stream_listen") {
+        tunnel += "stream_listen = \"off\"\n";
+    }
     format!(
         r#"
 [member]
@@ -139,7 +144,7 @@ listen = "{admin}"
 "#,
         state = folder.join("core").display(),
         token = token_file(folder, "core").display(),
-        tables = site.tables(WIREGUARD_PORT, &format!("endpoints = {endpoints:?}\n")),
+        tables = site.tables(WIREGUARD_PORT, &tunnel),
         admin = admin(site.address, 1),
     )
 }

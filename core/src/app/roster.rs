@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tracing::{info, warn};
 
+use super::streams::Streams;
 use crate::metrics::Metrics;
 
 /// How often the tunnels are looked at for the gateway.
@@ -24,28 +25,39 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The state of the tunnels, as last seen.
 pub(super) type Tunnels = Arc<Mutex<Vec<TunnelReport>>>;
 
-/// Follows the roster for as long as the program lives. A node that leaves it loses its tunnel and
-/// its lanes at once. `heard_at` is where a process before this one heard nodes: they wait to be
-/// called, since the keys they have with that one are of no use any more.
+/// What is told of the nodes on the roster.
+pub(super) struct Doors {
+    /// Lanes.
+    pub(super) server: TrunkServer,
+    /// Streams, if any are taken.
+    pub(super) streams: Option<Streams>,
+    /// Where a process before this one heard nodes: they wait to be called, since the keys they
+    /// have with that one are of no use any more.
+    pub(super) heard_at: Vec<TunnelPeer>,
+}
+
+/// Follows the roster for as long as the program lives. A node that leaves it loses its tunnel, its
+/// lanes and its streams at once.
 pub(super) fn follow(
     member: &Member,
     underlay: &Underlay,
-    heard_at: Vec<TunnelPeer>,
-    server: &TrunkServer,
+    doors: Doors,
     metrics: &Metrics,
     shutdown: &Shutdown,
 ) -> Tunnels {
+    let Doors { server, streams, heard_at } = doors;
     let tunnels = Tunnels::default();
     let mut roster = member.roster();
     let mut follower = Follower {
         underlay: underlay.clone(),
         server: server.clone(),
+        streams,
         metrics: metrics.clone(),
         nodes: BTreeMap::new(),
         heard_at: heard_at.iter().filter_map(heard).collect(),
         tunnels: Arc::clone(&tunnels),
     };
-    shutdown.spawn_service(heed_gone(member.gone(), server.clone()));
+    shutdown.spawn_service(heed_gone(member.gone(), server));
     shutdown.spawn_service(async move {
         loop {
             let current = roster.borrow_and_update().clone();
@@ -78,6 +90,7 @@ type Nodes = BTreeMap<String, (PublicKey, NodeIdentity)>;
 struct Follower {
     underlay: Underlay,
     server: TrunkServer,
+    streams: Option<Streams>,
     metrics: Metrics,
     nodes: Nodes,
     heard_at: BTreeMap<PublicKey, SocketAddr>,
@@ -101,6 +114,9 @@ impl Follower {
         self.metrics.peers.set(i64::try_from(self.nodes.len()).unwrap_or(i64::MAX));
         // Lanes first: a node that is off the roster is out even if the interface is slow.
         self.server.set_nodes(self.nodes.values().map(|(_, node)| node.clone()).collect());
+        if let Some(streams) = &self.streams {
+            streams.set_nodes(self.nodes.keys().cloned().collect());
+        }
         let heard_at = std::mem::take(&mut self.heard_at);
         let peer = |(key, _): &(PublicKey, NodeIdentity)| {
             let endpoint = heard_at.get(key).copied();

@@ -1,12 +1,17 @@
 //! `[member]`, `[tunnel]` and `[trunk]`: how sessions come to this core.
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use antipode_runtime::member::Label;
 use antipode_runtime::member::token::is_host_port;
 use antipode_tunnel::TRUNK_PORT;
+use antipode_tunnel::shield::ShieldConfig;
 use serde::Deserialize;
+
+use super::at_least_one;
+use super::streams::{self, STREAM_PORT, Setting, StreamListen};
 
 /// WireGuard's customary port.
 const TUNNEL_PORT: u16 = 51_820;
@@ -65,7 +70,7 @@ pub enum TunnelMode {
 }
 
 /// `[tunnel]`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TunnelTable {
     /// Where WireGuard runs.
@@ -76,6 +81,33 @@ pub struct TunnelTable {
     pub interface: Option<String>,
     /// Where nodes reach WireGuard, as `host:port`: public addresses and names.
     pub endpoints: Vec<String>,
+    /// Where datagrams are taken over TLS, from nodes whose UDP is blocked.
+    stream_listen: Option<Setting>,
+    /// Where nodes reach that.
+    stream_endpoints: Vec<String>,
+    /// Streams at once; more are closed.
+    pub streams_max: NonZeroUsize,
+    /// Copies of chat datagrams where datagrams get lost.
+    shield: bool,
+    /// What copies may cost.
+    shield_kbit_per_second_max: u32,
+}
+
+impl Default for TunnelTable {
+    fn default() -> Self {
+        Self {
+            mode: TunnelMode::default(),
+            listen: None,
+            interface: None,
+            endpoints: Vec::new(),
+            stream_listen: None,
+            stream_endpoints: Vec::new(),
+            // As many as a gateway takes members by default; a node needs one.
+            streams_max: at_least_one(1000),
+            shield: ShieldConfig::default().enabled,
+            shield_kbit_per_second_max: ShieldConfig::default().kbit_per_second_max,
+        }
+    }
 }
 
 impl TunnelTable {
@@ -85,7 +117,39 @@ impl TunnelTable {
         self.listen.unwrap_or_else(|| SocketAddr::from((Ipv6Addr::UNSPECIFIED, TUNNEL_PORT)))
     }
 
+    /// Copies of what this core sends.
+    #[must_use]
+    pub const fn shield(&self) -> ShieldConfig {
+        let kbit_per_second_max = self.shield_kbit_per_second_max;
+        ShieldConfig { enabled: self.shield, kbit_per_second_max }
+    }
+
+    /// Where streams are taken.
+    #[must_use]
+    pub fn stream_listen(&self) -> StreamListen {
+        match (self.mode, self.stream_listen) {
+            (TunnelMode::Host, _) | (_, Some(Setting::Off)) => StreamListen::Off,
+            (TunnelMode::InProcess, Some(Setting::At(address))) => StreamListen::At(address),
+            (TunnelMode::InProcess, None) => {
+                StreamListen::IfFree(SocketAddr::new(self.listen().ip(), STREAM_PORT))
+            }
+        }
+    }
+
+    /// Where nodes reach streams that are taken at `port`, if WireGuard is reached at `endpoints`.
+    #[must_use]
+    pub fn stream_endpoints(&self, endpoints: &[String], port: u16) -> Vec<String> {
+        streams::endpoints(&self.stream_endpoints, endpoints, port)
+    }
+
     pub(super) fn validate(&self) -> Result<(), String> {
+        if self.mode == TunnelMode::Host && matches!(self.stream_listen, Some(Setting::At(_))) {
+            return Err("tunnel.stream_listen needs tunnel.mode = \"in_process\"".into());
+        }
+        let mut streams = self.stream_endpoints.iter();
+        if let Some(bad) = streams.find(|endpoint| !is_host_port(endpoint)) {
+            return Err(format!("tunnel.stream_endpoints: {bad:?} is not host:port"));
+        }
         match (self.mode, &self.interface, self.listen) {
             (TunnelMode::InProcess, Some(_), _) => {
                 return Err("tunnel.interface needs tunnel.mode = \"host\"".into());

@@ -19,6 +19,8 @@ fn the_example_is_good_and_shows_the_defaults() {
         (format!("{:?}", example.websocket), format!("{:?}", shortest.websocket)),
         (format!("{:?}", example.resume), format!("{:?}", shortest.resume)),
         (format!("{:?}", example.trunk), format!("{:?}", shortest.trunk)),
+        (format!("{:?}", example.tunnel.shield()), format!("{:?}", shortest.tunnel.shield())),
+        (format!("{:?}", example.tunnel.streams_max), format!("{:?}", shortest.tunnel.streams_max)),
         (format!("{:?}", example.drain_grace), format!("{:?}", shortest.drain_grace)),
     ] {
         assert_eq!(shown, default);
@@ -48,6 +50,12 @@ fn what_is_refused() {
     check("tcp without an interface", &with("[trunk]\ncarrier = \"tcp\"\n"), "tunnel.mode");
     check("a host without an interface", &with("[tunnel]\nmode = \"host\"\n"), "tunnel.interface");
     check("an endpoint", &with("[tunnel]\nendpoints = [\"core\"]\n"), "not host:port");
+    let stream = |value: &str| with(&format!("[tunnel]\n{value}\n"));
+    check("a stream's port alone", &stream("stream_listen = \"443\""), "not \"off\"");
+    check("a stream's URL", &stream("stream_endpoints = [\"https://a\"]"), "not host:port");
+    check("no streams", &stream("streams_max = 0"), "nonzero");
+    let host = "mode = \"host\"\ninterface = \"wg0\"\nstream_listen = \"[::]:443\"";
+    check("streams to an interface", &stream(host), "tunnel.stream_listen needs");
 }
 
 #[test]
@@ -57,6 +65,31 @@ fn modes() {
     let config: Config = toml::from_str(&with_member(&text)).unwrap();
     assert_eq!(config.sticky.mode, StickyMode::AppCookie);
     assert_eq!(config.health.check, Check::Http);
+}
+
+#[test]
+fn streams_are_taken_beside_wireguard_unless_told_otherwise() {
+    let table = |text: &str| {
+        let config: Config = toml::from_str(&with_member(&with(text))).unwrap();
+        config.tunnel
+    };
+    let at = |text: &str| text.parse().unwrap();
+    let listen = |text: &str| table(text).stream_listen();
+    assert_eq!(listen(""), StreamListen::IfFree(at("[::]:443")));
+    let bound = listen("[tunnel]\nlisten = \"192.0.2.1:51820\"\n");
+    assert_eq!(bound, StreamListen::IfFree(at("192.0.2.1:443")));
+    let told = listen("[tunnel]\nstream_listen = \"192.0.2.1:8443\"\n");
+    assert_eq!(told, StreamListen::At(at("192.0.2.1:8443")));
+    assert_eq!(listen("[tunnel]\nstream_listen = \"off\"\n"), StreamListen::Off);
+    let host = listen("[tunnel]\nmode = \"host\"\ninterface = \"wg0\"\n");
+    assert_eq!(host, StreamListen::Off);
+
+    let wireguard = ["core.example:51820", "[2001:db8::1]:51820", "core.example:51821"];
+    let wireguard = wireguard.map(str::to_owned);
+    let default = table("").stream_endpoints(&wireguard, 8443);
+    assert_eq!(default, ["core.example:8443", "[2001:db8::1]:8443"]);
+    let named = table("[tunnel]\nstream_endpoints = [\"ws.example:443\"]\n");
+    assert_eq!(named.stream_endpoints(&wireguard, 8443), ["ws.example:443"]);
 }
 
 #[test]

@@ -156,7 +156,8 @@ async fn start_core(
     let mut settings = format!(
         "drain_grace = \"{DRAIN_GRACE:?}\"\n\
          [member]\nstate_dir = {}\njoin_token_file = {}\nname = \"{CORE}\"\nregion = \"{CORE}\"\n\
-         [tunnel]\nlisten = \"127.0.0.1:0\"\n[[backend]]\nurl = \"{backend}\"\n",
+         [tunnel]\nlisten = \"127.0.0.1:0\"\nstream_listen = \"off\"\n\
+         [[backend]]\nurl = \"{backend}\"\n",
         state.quoted(CORE),
         quoted(&token),
     );
