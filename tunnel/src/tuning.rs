@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::BbrConfig;
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use crate::class::Class;
-use crate::congestion::{Flows, Warmth};
+use crate::congestion::{AggregateConfig, Flows, Warmth};
 use crate::packet::{HEADERS_BYTES, INNER_MTU_FLOOR_BYTES, INNER_MTU_MAX_BYTES};
 
 /// UDP payload that every tunnel carries: the least inner MTU, 1280, less IPv6 and UDP headers.
@@ -19,6 +18,10 @@ const QUIC_PAYLOAD_BYTES_MIN: u16 = 1200;
 
 /// The most lanes a trunk may have. One session is pinned to one lane.
 pub const LANES_MAX: u32 = 1024;
+
+/// First window of a connection that always has more to send: 32 packets, which
+/// [RFC 6928](https://www.rfc-editor.org/rfc/rfc6928) gives to three TCP connections.
+const BULK_WINDOW_BYTES: u64 = 40_000;
 
 const _: () = assert!(QUIC_PAYLOAD_BYTES == 1232);
 const _: () = assert!(QUIC_PAYLOAD_BYTES >= QUIC_PAYLOAD_BYTES_MIN);
@@ -87,9 +90,15 @@ pub fn transport_config(
     flows: &Flows,
     warmth: &Warmth,
 ) -> TransportConfig {
-    let _ = (class, flows, warmth);
-    let mut bbr = BbrConfig::default();
-    bbr.initial_window(tuning.initial_window_bytes);
+    let control = AggregateConfig {
+        cold_window: match class {
+            Class::Chat => tuning.initial_window_bytes,
+            Class::Bulk => tuning.initial_window_bytes.min(BULK_WINDOW_BYTES),
+        },
+        least_window: BULK_WINDOW_BYTES.min(tuning.initial_window_bytes),
+        flows: flows.clone(),
+        warmth: warmth.clone(),
+    };
     let mtu = tuning.inner_mtu_bytes_max.clamp(INNER_MTU_FLOOR_BYTES, INNER_MTU_MAX_BYTES);
     let payload_max = mtu - HEADERS_BYTES;
     let discovery = (payload_max > QUIC_PAYLOAD_BYTES).then(|| {
@@ -97,12 +106,16 @@ pub fn transport_config(
         discovery.upper_bound(payload_max);
         discovery
     });
+    let lane_window = match class {
+        Class::Chat => tuning.lane_window_bytes,
+        Class::Bulk => tuning.receive_window_bytes / 2,
+    };
     let idle = IdleTimeout::try_from(tuning.idle_timeout).unwrap_or_else(|_| VarInt::MAX.into());
 
     let mut transport = TransportConfig::default();
     transport
-        .congestion_controller_factory(Arc::new(bbr))
-        .stream_receive_window(tuning.lane_window_bytes.into())
+        .congestion_controller_factory(Arc::new(control))
+        .stream_receive_window(lane_window.into())
         .receive_window(tuning.receive_window_bytes.into())
         .send_window(tuning.send_window_bytes)
         .packet_threshold(tuning.packet_threshold.max(3))

@@ -1,0 +1,357 @@
+//! The machine: how much may be on its way. No clock and no socket.
+//!
+//! ```text
+//!             a queue appears, or nothing more arrives
+//!   Starting ──────────────────────────────────────────► Alone
+//!                                                        │   ▲
+//!      a queue that stays although we made room for it   ▼   │  the queue has gone
+//!                                                        Shared
+//! ```
+//!
+//! **Starting** doubles each round trip. **Alone** holds a standing queue of [`TARGET`] at most: it
+//! adds a segment a flow and round trip, faster and faster while no queue shows, and takes away
+//! just what stands too much. **Shared** is a [`Crowd`]. Every [`LOOK_INTERVAL`] it makes room for
+//! two round trips: that shows the length of the empty path, or that nobody else is there any more.
+
+use std::time::{Duration, Instant};
+
+use crate::congestion::base::Base;
+use crate::congestion::crowd::Crowd;
+use crate::congestion::handles::{Flows, Warmth};
+use crate::congestion::rounds::Round;
+use crate::congestion::trains::Trains;
+
+/// The standing queue that we allow ourselves. quinn sends bursts of ten packets, 10 ms of a
+/// 10 Mbit/s line, on top of it.
+const TARGET: Duration = Duration::from_millis(4);
+/// A queue that ends the start: an eighth of the round trip, within these.
+const START_QUEUE: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(16));
+/// What the start grows by in a round trip once bursts say that the line is about full.
+const START_NEAR: f64 = 1.0 / 8.0;
+/// How often we make room to look.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// Rounds that a look lasts: one until the room shows, one to see it.
+const LOOK_ROUNDS: u32 = 3;
+/// Times in a row that room was made in vain before others are taken to be there.
+const IN_VAIN: u32 = 3;
+/// The share of a window by which it may grow in a round trip, once no queue is in sight.
+const GROWTH_MAX: f64 = 1.0 / 16.0;
+/// Loss above what the line has had all the time that counts as our own doing: a line that drops
+/// instead of queueing.
+const LOSS_EXCESS: f64 = 0.05;
+/// The least window, in segments.
+const LEAST: f64 = 4.0;
+/// Silence after which a window is no longer believed.
+const IDLE: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug)]
+enum Mode {
+    /// The most that arrived in a round, and the rounds since it grew.
+    Starting { most: f64, flat: u32 },
+    /// How fast it grows, how often room was made in vain, the window before, rounds to wait.
+    Alone { pace: f64, vain: u32, before: f64, wait: u32 },
+    /// As many flows as we stand for.
+    Shared(Crowd),
+}
+
+/// Room made to look at the path.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    rounds: u32,
+    before: f64,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    flows: Flows,
+    warmth: Warmth,
+    segment: f64,
+    window: f64,
+    /// Where the window moves to, and by what share of the acknowledged bytes: over a round trip,
+    /// because what is sent in a clump comes back and is sent again in a clump.
+    goal: f64,
+    slope: f64,
+    mode: Mode,
+    round: Round,
+    trains: Trains,
+    base: Base,
+    look: Option<Look>,
+    looked: Instant,
+    sent: Instant,
+    /// The loss of the line itself: follows the rounds' slowly upwards, fast downwards.
+    line_loss: f64,
+    /// What is being acknowledged ends the round.
+    ends: bool,
+}
+
+impl Model {
+    pub(crate) fn new(
+        window: u64,
+        segment: u16,
+        flows: Flows,
+        warmth: Warmth,
+        now: Instant,
+    ) -> Self {
+        Self {
+            flows,
+            warmth,
+            segment: f64::from(segment),
+            window: window as f64,
+            goal: window as f64,
+            slope: 0.0,
+            mode: Mode::Starting { most: 0.0, flat: 0 },
+            round: Round::new(now),
+            trains: Trains::default(),
+            base: Base::default(),
+            look: None,
+            looked: now,
+            sent: now,
+            line_loss: 0.0,
+            ends: false,
+        }
+    }
+
+    pub(crate) fn window(&self) -> u64 {
+        bytes(self.window.max(LEAST * self.segment))
+    }
+
+    pub(crate) fn set_segment(&mut self, segment: u16) {
+        self.segment = f64::from(segment);
+    }
+
+    pub(crate) fn on_sent(&mut self, now: Instant) {
+        let idle = now.saturating_duration_since(self.sent) > IDLE;
+        self.sent = now;
+        if idle {
+            self.set(self.window / 2.0);
+            self.mode = Mode::Starting { most: 0.0, flat: 0 };
+            self.look = None;
+            self.round = Round::new(now);
+        }
+    }
+
+    pub(crate) fn on_ack(&mut self, now: Instant, sent: Instant, acked: u64, app_limited: bool) {
+        let rtt = now.saturating_duration_since(sent);
+        self.base.note(now, rtt);
+        self.round.acked(acked, rtt);
+        self.follow(acked as f64);
+        if let Mode::Starting { .. } = self.mode {
+            if !app_limited {
+                self.trains.acked(now, sent, acked);
+                let near = self.near_full();
+                self.set(self.window + acked as f64 * if near { START_NEAR } else { 1.0 });
+            }
+            if self.queue(self.round.recent()).is_some_and(|queue| queue > self.start_queue()) {
+                self.leave_start(now);
+            }
+        }
+        self.ends |= self.round.ends(now, sent);
+    }
+
+    pub(crate) fn on_end_acks(&mut self, now: Instant, in_flight: u64, acked: u64) {
+        self.round.peak = self.round.peak.max(in_flight + acked);
+        if std::mem::take(&mut self.ends) {
+            self.end_round(now);
+        }
+    }
+
+    pub(crate) fn on_lost(&mut self, now: Instant, sent: Instant, lost: u64, persistent: bool) {
+        self.round.lost += lost;
+        if persistent {
+            // Nothing came through for several round trips: begin again, small.
+            self.set((self.window / 4.0).min(32.0 * self.segment));
+            self.mode = Mode::Starting { most: 0.0, flat: 0 };
+            self.look = None;
+            return;
+        }
+        if let Mode::Shared(crowd) = &mut self.mode {
+            let packets = bytes((lost as f64 / self.segment).ceil()).max(1);
+            crowd.lose(packets, now, sent);
+            let window = crowd.window() * self.segment;
+            if self.look.is_none() {
+                self.set(window);
+            }
+        }
+    }
+
+    /// Moves the window at once.
+    fn set(&mut self, window: f64) {
+        self.window = window.max(LEAST * self.segment);
+        (self.goal, self.slope) = (self.window, 0.0);
+    }
+
+    /// Moves the window over the next round trip.
+    fn steer(&mut self, goal: f64) {
+        self.goal = goal.max(LEAST * self.segment);
+        self.slope = (self.goal - self.window) / self.window;
+    }
+
+    fn follow(&mut self, acked: f64) {
+        let next = self.window + self.slope * acked;
+        let (low, high) = (self.window.min(self.goal), self.window.max(self.goal));
+        self.window = next.clamp(low, high);
+    }
+
+    fn queue(&self, rtt: Option<Duration>) -> Option<Duration> {
+        Some(rtt?.saturating_sub(self.base.get()?))
+    }
+
+    /// Whether the bursts say that the line is about full.
+    fn near_full(&self) -> bool {
+        let carried = self.trains.rate().zip(self.base.get());
+        carried.is_some_and(|(rate, base)| self.window > rate * base.as_secs_f64())
+    }
+
+    fn start_queue(&self) -> Duration {
+        let (least, most) = START_QUEUE;
+        (self.base.get().unwrap_or_default() / 8).clamp(least, most)
+    }
+
+    fn end_round(&mut self, now: Instant) {
+        let round = std::mem::replace(&mut self.round, Round::new(now));
+        let (Some(rtt), Some(base)) = (round.rtt_min, self.base.get()) else { return };
+        let used = round.peak as f64 >= 0.75 * self.window;
+        let queue = rtt.saturating_sub(base);
+        if let Some(look) = self.look {
+            return self.look_on(look, queue, now);
+        }
+        if !used {
+            if let Mode::Alone { pace, wait, .. } = &mut self.mode {
+                (*pace, *wait) = (1.0, 0);
+            }
+            return;
+        }
+        match &mut self.mode {
+            Mode::Starting { most, flat } => {
+                self.trains.end_round();
+                let rate = round.rate(now);
+                if rate > *most * 1.08 {
+                    (*most, *flat) = (rate, 0);
+                } else {
+                    *flat += 1;
+                }
+                if *flat >= 3 || (*flat >= 1 && round.loss() > 0.15) {
+                    self.set(rate * base.as_secs_f64());
+                    self.become_alone();
+                }
+            }
+            Mode::Alone { .. } => {
+                self.keep_short(queue, rtt, base, now);
+                self.answer_loss(&round);
+            }
+            Mode::Shared(crowd) => {
+                if queue < TARGET {
+                    self.become_alone();
+                } else {
+                    crowd.resize(self.flows.get(), now);
+                    crowd.grow(now, rtt.as_secs_f64());
+                    let window = crowd.window() * self.segment;
+                    self.steer(window);
+                }
+            }
+        }
+        self.begin_look(base, rtt, now);
+    }
+
+    /// Alone: towards a queue between half of [`TARGET`] and all of it.
+    fn keep_short(&mut self, queue: Duration, rtt: Duration, base: Duration, now: Instant) {
+        let Mode::Alone { pace, vain, before, wait } = &mut self.mode else { return };
+        if *wait > 0 {
+            *wait -= 1;
+            return;
+        }
+        if queue <= TARGET {
+            *vain = 0;
+            *pace = if queue < TARGET / 2 { *pace * 2.0 } else { 1.0 };
+            let step = f64::from(self.flows.get()) * self.segment;
+            let fine = self.window * (TARGET / 4).as_secs_f64() / rtt.as_secs_f64();
+            let step = *pace * step.min(fine).max(self.segment);
+            self.warmth.remember(bytes(self.window), now);
+            self.steer(self.window + step.min((self.window * GROWTH_MAX).max(self.segment)));
+            return;
+        }
+        if *vain == 0 {
+            *before = self.window;
+        }
+        *vain += 1;
+        if *vain > IN_VAIN {
+            let segments = *before / self.segment;
+            self.mode = Mode::Shared(Crowd::new(self.flows.get(), segments, now));
+            self.steer(segments * self.segment);
+            self.looked = now;
+            return;
+        }
+        // What was sent with the old window is still to be measured: wait for a round.
+        (*pace, *wait) = (1.0, 1);
+        let fits = (base + TARGET / 2).as_secs_f64() / rtt.as_secs_f64();
+        self.steer(self.window * fits);
+    }
+
+    /// Alone: loss far beyond the line's own is answered.
+    fn answer_loss(&mut self, round: &Round) {
+        let loss = round.loss();
+        if loss > self.line_loss + LOSS_EXCESS && round.lost as f64 >= 8.0 * self.segment {
+            self.steer(self.window * (1.0 - loss / 2.0));
+            if let Mode::Alone { pace, .. } = &mut self.mode {
+                *pace = 1.0;
+            }
+        }
+        let follow = if loss > self.line_loss { 1.0 / 64.0 } else { 1.0 / 4.0 };
+        self.line_loss += (loss - self.line_loss) * follow;
+    }
+
+    fn leave_start(&mut self, now: Instant) {
+        let (Some(base), Some(rtt)) = (self.base.get(), self.round.recent()) else { return };
+        // What arrives now was sent with half of the window.
+        let fits = self.window / 2.0 * base.as_secs_f64() / rtt.as_secs_f64();
+        self.set(fits.max(self.round.rate(now) * base.as_secs_f64()));
+        self.become_alone();
+    }
+
+    fn become_alone(&mut self) {
+        self.mode = Mode::Alone { pace: 1.0, vain: 0, before: self.window, wait: 2 };
+    }
+
+    fn begin_look(&mut self, base: Duration, rtt: Duration, now: Instant) {
+        let starting = matches!(self.mode, Mode::Starting { .. });
+        if starting || now.saturating_duration_since(self.looked) < LOOK_INTERVAL {
+            return;
+        }
+        self.looked = now;
+        self.look = Some(Look { rounds: 0, before: self.goal });
+        self.steer(self.goal * 0.9 * base.as_secs_f64() / rtt.as_secs_f64());
+    }
+
+    fn look_on(&mut self, look: Look, queue: Duration, now: Instant) {
+        let gone = queue < TARGET / 2;
+        let rounds = look.rounds + 1;
+        if !gone && rounds < LOOK_ROUNDS {
+            self.look = Some(Look { rounds, ..look });
+            return;
+        }
+        self.look = None;
+        self.looked = now;
+        match &mut self.mode {
+            Mode::Shared(_) if gone => {
+                self.steer(self.window / 0.9);
+                self.become_alone();
+            }
+            Mode::Shared(crowd) => {
+                let window = crowd.window() * self.segment;
+                self.steer(window);
+            }
+            Mode::Starting { .. } | Mode::Alone { .. } => self.steer(look.before),
+        }
+    }
+}
+
+/// A window in whole bytes.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast from a float saturates"
+)]
+fn bytes(window: f64) -> u64 {
+    window as u64
+}
