@@ -114,18 +114,26 @@ impl Mesh {
         });
         let keyed = keyed.collect();
         self.throughs.write().set_forwarders(keyed, first_counter(), now());
-        self.set_ways(shared, &shared.device.peers(now()));
+        self.look(shared);
     }
 
     /// Sets whom we send on for, whole, and how many bytes a second.
-    pub(crate) fn set_forwarded(&self, nodes: &[PublicKey], bytes_per_second: u64) {
+    pub(crate) fn set_forwarded(
+        &self,
+        shared: &Shared,
+        nodes: &[PublicKey],
+        bytes_per_second: u64,
+    ) {
         let keyed = nodes
             .iter()
             .filter_map(|node| Some((KeyId::of(node), PathKey::new(&self.private_key, node)?)));
         let keyed: Vec<_> = keyed.collect();
-        let mut forwarder = self.forwarder.lock();
-        forwarder.set_bytes_per_second_max(bytes_per_second, now());
-        forwarder.set_neighbours(keyed, first_counter(), now());
+        {
+            let mut forwarder = self.forwarder.lock();
+            forwarder.set_bytes_per_second_max(bytes_per_second, now());
+            forwarder.set_neighbours(keyed, first_counter(), now());
+        }
+        self.look(shared);
     }
 
     /// Looks at a datagram that came. What a forwarder brought back is unwrapped for the caller to
@@ -306,3 +314,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ use crate::inbox::Inbox;
 use crate::key::{PrivateKey, PublicKey};
 use crate::metrics::Metrics;
 use crate::outer::OuterSocket;
+use crate::paths::driver::Courses;
 use crate::packet::{INNER_MTU_FLOOR_BYTES, INNER_MTU_MAX_BYTES};
 use crate::peer::{PeerConfig, PeerState};
 use crate::quic::TunnelSocket;
@@ -158,6 +159,7 @@ impl Tunnel {
         let public_key = private_key.public_key();
         let shared = Arc::new(Shared {
             mesh: Mesh::new(private_key.clone(), metrics.clone()),
+            courses: Courses::new(listen),
             device: Device::new(private_key, silence_max, metrics.clone(), now()),
             exits: Exits::new(outer, metrics.clone()),
             streams: Streams::new(tasks.clone()),
@@ -185,6 +187,7 @@ impl Tunnel {
             .instrument(span),
         );
         tasks.tracker.spawn(Arc::clone(&shared).run_mesh(tasks.clone()));
+        tasks.tracker.spawn(Arc::clone(&shared).run_courses(tasks.clone()));
         tasks.tracker.spawn(Arc::clone(&shared).run_shield());
         Ok(Self { shared })
     }
@@ -249,7 +252,7 @@ impl Tunnel {
     /// Sets whose datagrams we send on to our peers, whole, and how many bytes a second for all of
     /// them, both directions together.
     pub fn set_forwarded(&self, nodes: &[PublicKey], bytes_per_second_max: u64) {
-        self.shared.mesh.set_forwarded(nodes, bytes_per_second_max);
+        self.shared.mesh.set_forwarded(&self.shared, nodes, bytes_per_second_max);
     }
 
     /// Through whom a way goes; `None` if it goes through nobody.
