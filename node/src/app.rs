@@ -5,6 +5,7 @@
 
 mod report;
 mod roster;
+mod streams;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -186,8 +187,9 @@ async fn underlay(
 ) -> Result<Underlay, StartError> {
     let identity = member.identity();
     match &config.tunnel {
-        config::Tunnel::InProcess { listen } => {
-            let config = TunnelConfig::new(identity.wireguard_key().clone(), *listen);
+        config::Tunnel::InProcess { listen, shield } => {
+            let key = identity.wireguard_key().clone();
+            let config = TunnelConfig { shield: *shield, ..TunnelConfig::new(key, *listen) };
             let tunnel = Tunnel::bind(config, &shutdown.tasks(), metrics)?;
             Ok(Underlay::InProcess(tunnel))
         }

@@ -20,6 +20,7 @@ const NO_LIMITS: [(&str, &[&str]); 3] = [
             "member.public_urls",
             "tunnel.mode",
             "tunnel.listen",
+            "tunnel.stream",
             "tunnel.shield",
             "trunk.lanes",
             "trunk.carrier",

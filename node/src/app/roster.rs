@@ -11,11 +11,12 @@ use antipode_runtime::member::Member;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_runtime::telemetry::chain;
 use antipode_trunk::{CoreTarget, Trunks, tunnel_report};
-use antipode_tunnel::{PeerConfig, PeerState, PublicKey, Underlay};
+use antipode_tunnel::{PeerConfig, PeerState, PublicKey, StreamTls, Underlay};
 use tokio::net::lookup_host;
 use tracing::{info, warn};
 
 use super::report::Tunnels;
+use super::streams::Streams;
 use crate::config::{Carrier, Config};
 
 /// How often the tunnels are looked at.
@@ -40,6 +41,7 @@ pub(super) fn follow(
     let tunnels = Tunnels::default();
     let mut roster = member.roster();
     let mut follower = Follower {
+        streams: Streams::new(member.identity(), config),
         underlay: underlay.clone(),
         trunks: trunks.clone(),
         carrier: config.trunk.carrier,
@@ -61,6 +63,7 @@ pub(super) fn follow(
 }
 
 struct Follower {
+    streams: Streams,
     underlay: Underlay,
     trunks: Trunks,
     carrier: Carrier,
@@ -95,6 +98,7 @@ impl Follower {
             }
             stays
         });
+        self.streams.keep(|member_id| cores().any(|peer| peer.member_id == *member_id));
         if self.cores.len() < before {
             self.set_trunks();
             self.set_peers().await;
@@ -140,8 +144,9 @@ impl Follower {
         self.trunks.set_cores(self.cores.values().filter_map(|core| self.target(core)).collect());
     }
 
-    async fn set_peers(&self) {
-        let peers = self.cores.values().map(Core::config).collect();
+    async fn set_peers(&mut self) {
+        let streams = &mut self.streams;
+        let peers = self.cores.values().map(|core| core.config(streams.tls(&core.peer))).collect();
         if let Err(error) = self.underlay.set_peers(peers).await {
             let error = chain(&error);
             warn!(error, "the tunnel's interface does not take its peers");
@@ -207,9 +212,10 @@ impl Core {
         Self { peer, public_key, attempt: 0, silent: Duration::ZERO, endpoint: None }
     }
 
-    fn config(&self) -> PeerConfig {
+    fn config(&self, stream_tls: Option<StreamTls>) -> PeerConfig {
         PeerConfig {
             endpoint: self.endpoint,
+            stream_tls,
             keepalive: Some(KEEPALIVE),
             ..PeerConfig::new(self.public_key)
         }
@@ -297,6 +303,7 @@ mod tests {
         let metrics = antipode_tunnel::Metrics::register(&mut Registry::default());
         let tunnel = Tunnel::bind(config, &shutdown.tasks(), metrics).unwrap();
         let mut follower = Follower {
+            streams: Streams::default(),
             underlay: Underlay::InProcess(tunnel),
             trunks: Trunks::in_memory().0,
             carrier: Carrier::Quic,

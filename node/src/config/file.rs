@@ -8,6 +8,7 @@ use std::time::Duration;
 use antipode_runtime::admin::AdminTable;
 use antipode_runtime::member::Label;
 use antipode_runtime::member::token::is_host_port;
+use antipode_tunnel::shield::ShieldConfig;
 use http::HeaderValue;
 use serde::Deserialize;
 
@@ -80,6 +81,10 @@ struct TunnelTable {
     listen: Option<SocketAddr>,
     interface: Option<String>,
     core_endpoints: BTreeMap<Label, String>,
+    stream: bool,
+    core_stream_endpoints: BTreeMap<Label, String>,
+    shield: bool,
+    shield_kbit_per_second_max: u32,
 }
 
 #[derive(Clone, Copy, Deserialize, Eq, PartialEq)]
@@ -91,8 +96,17 @@ enum TunnelMode {
 
 impl Default for TunnelTable {
     fn default() -> Self {
-        let core_endpoints = BTreeMap::new();
-        Self { mode: TunnelMode::InProcess, listen: None, interface: None, core_endpoints }
+        let ShieldConfig { enabled, kbit_per_second_max } = ShieldConfig::default();
+        Self {
+            mode: TunnelMode::InProcess,
+            listen: None,
+            interface: None,
+            core_endpoints: BTreeMap::new(),
+            stream: true,
+            core_stream_endpoints: BTreeMap::new(),
+            shield: enabled,
+            shield_kbit_per_second_max: kbit_per_second_max,
+        }
     }
 }
 
@@ -137,6 +151,7 @@ impl TryFrom<File> for Config {
             return Err("drain_per_second must be at least 1, or nobody would ever go".into());
         }
         let core_endpoints = tunnel.core_endpoints()?;
+        let (stream, core_stream_endpoints) = (tunnel.stream, tunnel.core_stream_endpoints()?);
         let tunnel = tunnel.check()?;
         match (trunk.carrier, &tunnel) {
             (Carrier::Tcp, Tunnel::InProcess { .. }) => {
@@ -153,6 +168,8 @@ impl TryFrom<File> for Config {
             member: member.check()?,
             tunnel,
             core_endpoints,
+            stream,
+            core_stream_endpoints,
             trunk,
             front,
             pacing: file.pacing,
@@ -196,6 +213,16 @@ impl TunnelTable {
         }
     }
 
+    fn core_stream_endpoints(&self) -> Result<BTreeMap<Label, String>, String> {
+        if self.mode == TunnelMode::Host && !self.core_stream_endpoints.is_empty() {
+            return Err("tunnel.core_stream_endpoints needs tunnel.mode = \"in_process\"".into());
+        }
+        match self.core_stream_endpoints.values().find(|endpoint| !is_host_port(endpoint)) {
+            Some(bad) => Err(format!("tunnel.core_stream_endpoints: {bad:?} is not host:port")),
+            None => Ok(self.core_stream_endpoints.clone()),
+        }
+    }
+
     fn check(self) -> Result<Tunnel, String> {
         match (self.mode, self.interface) {
             (TunnelMode::InProcess, Some(_)) => {
@@ -203,7 +230,9 @@ impl TunnelTable {
             }
             (TunnelMode::InProcess, None) => {
                 let any = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0));
-                Ok(Tunnel::InProcess { listen: self.listen.unwrap_or(any) })
+                let kbit_per_second_max = self.shield_kbit_per_second_max;
+                let shield = ShieldConfig { enabled: self.shield, kbit_per_second_max };
+                Ok(Tunnel::InProcess { listen: self.listen.unwrap_or(any), shield })
             }
             (TunnelMode::Host, _) if self.listen.is_some() => {
                 Err("tunnel.listen needs tunnel.mode = \"in_process\"".into())

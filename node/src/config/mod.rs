@@ -16,6 +16,7 @@ use std::time::Duration;
 use antipode_runtime::admin::AdminTable;
 use antipode_runtime::member::Label;
 use antipode_runtime::program::Settings;
+use antipode_tunnel::shield::ShieldConfig;
 use http::HeaderValue;
 use serde::Deserialize;
 
@@ -38,6 +39,10 @@ pub struct Config {
     /// Where this node reaches a core's tunnel, by the core's name, whatever the gateway says: over
     /// a private path, or around a NAT that doesn't lead back inside.
     pub core_endpoints: BTreeMap<Label, String>,
+    /// Whether datagrams may go over TLS where UDP is blocked.
+    pub stream: bool,
+    /// Where this node reaches a core for that, by the core's name, whatever the gateway says.
+    pub core_stream_endpoints: BTreeMap<Label, String>,
     /// What runs in the tunnel.
     pub trunk: Trunk,
     /// What clients may use up before they have a session.
@@ -125,6 +130,8 @@ pub enum Tunnel {
     InProcess {
         /// The UDP socket of WireGuard.
         listen: SocketAddr,
+        /// Copies of chat datagrams where datagrams get lost.
+        shield: ShieldConfig,
     },
     /// An interface of the host, which the operator set up.
     Host {

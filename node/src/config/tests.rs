@@ -48,6 +48,8 @@ fn contradictions_are_refused() {
     check("tcp without an interface", "[trunk]\ncarrier = \"tcp\"", "tunnel.mode = \"host\"");
     check("a host tunnel of no name", "[tunnel]\nmode = \"host\"", "tunnel.interface");
     check("a core nowhere", "[tunnel]\ncore_endpoints = { eu = \"10.0.0.1\" }", "is not host:port");
+    let nowhere = "[tunnel]\ncore_stream_endpoints = { eu = \"10.0.0.1\" }";
+    check("a core's streams nowhere", nowhere, "is not host:port");
     check("no lanes", "[trunk]\nlanes = 0", "trunk.lanes");
     check("small heads", "[front]\nhead_bytes_max = 100", "8192");
     check("nobody told", "drain_per_second = 0", "drain_per_second");
