@@ -52,6 +52,9 @@ pub use through::ForwarderConfig;
 /// How often flows are looked at, and forwarders that are silent.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Datagrams that wait for a flow's new socket, some microseconds long.
+const WAITING_MAX: usize = 16;
+
 /// What a forwarder spends on all its neighbours where its operator says nothing: 100 Mbit/s.
 pub const FORWARD_BYTES_PER_SECOND: u64 = 12_500_000;
 
@@ -77,6 +80,8 @@ struct Flow {
     id: FlowId,
     to: SocketAddr,
     socket: OuterSocket,
+    /// What came before the socket could be written to; `None` since then.
+    waiting: Mutex<Option<Vec<Vec<u8>>>>,
     closed: CancellationToken,
 }
 
@@ -193,8 +198,7 @@ impl Mesh {
             }
         };
         drop(flows);
-        let sent = flow.socket.try_send(flow.to, None, payload, payload.len());
-        sent.map_err(|_| Refused::NotSent)
+        flow.send(payload)
     }
 
     /// Reads what a core answered on a flow, wraps it and sends it to the neighbour.
@@ -271,10 +275,36 @@ impl Flow {
             IpAddr::V6(_) => IpAddr::from([0; 16]),
         };
         let socket = OuterSocket::bind(SocketAddr::new(any, 0))?;
-        Ok(Self { id: leave.flow, to: leave.to, socket, closed: CancellationToken::new() })
+        let (waiting, closed) = (Mutex::new(Some(Vec::new())), CancellationToken::new());
+        Ok(Self { id: leave.flow, to: leave.to, socket, waiting, closed })
+    }
+
+    fn send(&self, payload: &[u8]) -> Result<(), Refused> {
+        if let Some(waiting) = &mut *self.waiting.lock() {
+            if waiting.len() >= WAITING_MAX {
+                return Err(Refused::NotSent);
+            }
+            waiting.push(payload.to_vec());
+            return Ok(());
+        }
+        let sent = self.socket.try_send(self.to, None, payload, payload.len());
+        sent.map_err(|_| Refused::NotSent)
+    }
+
+    /// Sends what came first: a handshake, whose loss would cost seconds.
+    async fn start(&self, metrics: &Metrics) {
+        // An error is the next send's too.
+        let _ = self.socket.writable().await;
+        let waiting = self.waiting.lock().take().unwrap_or_default();
+        for payload in waiting {
+            if self.send(&payload).is_err() {
+                metrics.forwarding.refused(Refused::NotSent);
+            }
+        }
     }
 
     async fn carry_back(&self, shared: &Shared) {
+        self.start(&shared.metrics).await;
         loop {
             let read = match self.socket.readable().await {
                 Ok(()) => shared.mesh.bring_back(shared, self),
