@@ -4,10 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
 use crate::faults::crowd::{Crowd, Habit};
-use crate::faults::history::{History, Verdict};
+use crate::faults::history::Verdict;
 use crate::faults::ledger::Ledger;
 use crate::faults::{unix_ms, until};
 use crate::namespaces::{Host, Lab};
@@ -15,7 +15,10 @@ use crate::settings::{Site, WIREGUARD_PORT};
 use crate::wan::{self, Change, End, Wan, Way};
 use crate::world::{Plan, Sites, World};
 
-/// How a link is numbered on its own.
+/// 1 for the kind of way that is taken.
+const WAY_METRIC: &str = "antipode_tunnel_link_way";
+
+/// How a link is numbered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Family {
     /// IPv4.
@@ -24,90 +27,118 @@ pub enum Family {
     V6,
 }
 
-/// What there is.
-#[derive(Clone, Debug)]
-pub struct Setting {
-    /// The links between node and core, each a path of its own, and an endpoint of the core's.
-    pub links: Vec<Family>,
-    /// What each of them does to frames at first, as JSON.
-    pub conditions: &'static str,
-    /// Clients.
-    pub sessions: u64,
-    /// What each client does.
-    pub habit: Habit,
-    /// More for the table `[tunnel]` of node and core.
-    pub tunnel_more: String,
-}
-
-impl Default for Setting {
-    fn default() -> Self {
-        Self {
-            links: vec![Family::V4],
-            conditions: r#"{"delay_ms": 50}"#,
-            sessions: 10,
-            habit: Habit { every: Duration::from_millis(100), bytes: 128 },
-            tunnel_more: String::new(),
-        }
+/// An end of the link of a number: the node's is 1, the core's 2.
+#[must_use]
+pub fn address(family: Family, link: u8, end: u8) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 9, link, end).into(),
+        Family::V6 => Ipv6Addr::new(0xfd09, link.into(), 0, 0, 0, 0, 0, end.into()).into(),
     }
 }
 
-/// Everything running, with everybody in conversation. It ends in this order when dropped.
+/// The hosts, and the links between node and core. It ends in this order when dropped.
 #[derive(Debug)]
-pub struct Far {
+pub struct Ground {
+    /// Each a path of its own, and an endpoint of the core's; left is the node's side.
+    pub links: Vec<Wan>,
+    /// East is the node's host, west the core's.
+    pub lab: Lab,
+    endpoints: Vec<SocketAddr>,
+}
+
+impl Ground {
+    /// Makes both hosts and a link for each of `links`, with what it does to frames at first, as
+    /// JSON.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn make(links: &[(Family, &str)]) -> anyhow::Result<Self> {
+        let lab = Lab::make()?;
+        let mut ground = Self { links: Vec::new(), lab, endpoints: Vec::new() };
+        for ((family, change), link) in links.iter().zip(0..) {
+            let length = if *family == Family::V4 { 24 } else { 64 };
+            let end = |host: &Host, last| End {
+                namespace: Some(host.namespace.clone()),
+                interface: format!("wan{link}"),
+                addresses: vec![format!("{}/{length}", address(*family, link, last))],
+            };
+            let (left, right) = (end(&ground.lab.east, 1), end(&ground.lab.west, 2));
+            let wan = Wan::start(&wan::Plan { left, right, seed: link.into() })?;
+            ground.links.push(wan);
+            ground.endpoints.push(SocketAddr::new(address(*family, link, 2), WIREGUARD_PORT));
+            ground.change(usize::from(link), change)?;
+        }
+        Ok(ground)
+    }
+
+    /// Changes both directions of a link; `change` is JSON.
+    ///
+    /// # Errors
+    ///
+    /// If it is none, or no link can be so.
+    pub fn change(&self, link: usize, change: &str) -> anyhow::Result<()> {
+        Ok(self.links[link].set(Way::Both, &serde_json::from_str::<Change>(change)?)?)
+    }
+
+    /// Packets that a link has taken, both ways together.
+    #[must_use]
+    pub fn packets(&self, link: usize) -> u64 {
+        let figures = self.links[link].stats();
+        figures.up.counters.packets + figures.down.counters.packets
+    }
+
+    /// Starts gateway, core and a node, whose one way to each other are the links.
+    ///
+    /// # Errors
+    ///
+    /// Whatever did not come up.
+    pub async fn world(&self, backend: SocketAddr) -> anyhow::Result<World> {
+        let site = |host: &Host| Site {
+            host: Some(host.clone()),
+            tunnel_address: Some(Ipv6Addr::UNSPECIFIED.into()),
+            ..Site::here(host.address)
+        };
+        let core = Site { endpoints: self.endpoints.clone(), ..site(&self.lab.west) };
+        let nodes = site(&self.lab.east);
+        let sites = Some(Sites { gateway: self.lab.here, core, nodes });
+        World::start(Plan { sites, ..Plan::with_backend(backend) }).await
+    }
+}
+
+/// A conversation over far links. It ends in this order when dropped.
+#[derive(Debug)]
+pub struct Talk {
     /// The clients.
     pub crowd: Crowd,
     /// The programs.
     pub world: World,
     /// The backend.
     pub ledger: Ledger,
-    /// The links, as the setting has them; left is the node's side.
-    pub links: Vec<Wan>,
-    /// The hosts: east is the node's, west the core's.
-    pub lab: Lab,
+    /// Hosts and links.
+    pub ground: Ground,
     sessions: usize,
 }
 
-/// An end of the link of a number.
-#[must_use]
-pub fn address(family: Family, link: u8, last: u8) -> IpAddr {
-    match family {
-        Family::V4 => Ipv4Addr::new(10, 9, link, last).into(),
-        Family::V6 => Ipv6Addr::new(0xfd09, link.into(), 0, 0, 0, 0, 0, last.into()).into(),
-    }
-}
-
-impl Far {
+impl Talk {
     /// Starts everything, and waits until everybody has heard the other end.
     ///
     /// # Errors
     ///
     /// Whatever did not come up.
-    pub async fn set(setting: Setting) -> anyhow::Result<Self> {
-        let (lab, links) = join(&setting)?;
-        let ledger = Ledger::start(lab.here)?;
-        let plan =
-            Plan { sites: Some(sites(&lab, &setting)), ..Plan::with_backend(ledger.address()) };
-        let world = World::start(plan).await?;
-        let crowd = Crowd::open(&world.client(0), 1..=setting.sessions, setting.habit).await?;
-        let sessions = usize::try_from(setting.sessions)?;
-        let far = Self { crowd, world, ledger, links, lab, sessions };
-        far.flow_within(Duration::from_secs(20)).await?;
-        Ok(far)
-    }
-
-    /// Changes a link, or all of them; `change` is JSON.
-    ///
-    /// # Errors
-    ///
-    /// If it is none, or no link can be so.
-    pub fn change(&self, link: Option<usize>, way: Way, change: &str) -> anyhow::Result<()> {
-        let change: Change = serde_json::from_str(change)?;
-        let chosen =
-            self.links.iter().enumerate().filter(|(at, _)| link.is_none_or(|one| one == *at));
-        for (_, link) in chosen {
-            link.set(way, &change)?;
-        }
-        Ok(())
+    pub async fn start(
+        links: &[(Family, &str)],
+        sessions: u64,
+        habit: Habit,
+    ) -> anyhow::Result<Self> {
+        let ground = Ground::make(links)?;
+        let ledger = Ledger::start(ground.lab.here)?;
+        let world = ground.world(ledger.address()).await?;
+        let crowd = Crowd::open(&world.client(0), 1..=sessions, habit).await?;
+        let sessions = usize::try_from(sessions)?;
+        let talk = Self { crowd, world, ledger, ground, sessions };
+        talk.flows_within(Duration::from_secs(20)).await?;
+        Ok(talk)
     }
 
     /// Waits until every session has carried something both ways from now on, and says how long
@@ -115,26 +146,36 @@ impl Far {
     ///
     /// # Errors
     ///
-    /// If one does not within `limit`.
-    pub async fn flow_within(&self, limit: Duration) -> anyhow::Result<Duration> {
+    /// If one does not within `limit`, with the node's own words.
+    pub async fn flows_within(&self, limit: Duration) -> anyhow::Result<Duration> {
         let start = unix_ms();
-        until("everybody hears the other end", limit, || {
+        let heard = || {
             self.crowd.heard_since(start) >= self.sessions
                 && self.ledger.heard_since(start) >= self.sessions
-        })
-        .await?;
+        };
+        let flows = until("everybody hears the other end", limit, heard).await;
+        flows.with_context(|| self.world.nodes[0].printed())?;
         Ok(Duration::from_millis(unix_ms() - start))
     }
 
-    /// A figure of the node's, summed over its labels; 0 where there is none.
+    /// Waits until the node's datagrams take a way of this kind.
     ///
     /// # Errors
     ///
-    /// If the node does not answer.
-    pub async fn node_figure(&self, name: &str, label: &str) -> anyhow::Result<f64> {
-        let text = self.world.metrics(2).await?;
-        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
-        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    /// If they do not within `limit`, with the node's own words.
+    pub async fn takes(&self, way: &str, limit: Duration) -> anyhow::Result<Duration> {
+        let start = unix_ms();
+        let label = format!("way=\"{way}\"}} 1");
+        loop {
+            let text = self.world.metrics(2).await?;
+            let took = Duration::from_millis(unix_ms() - start);
+            let mut ways = text.lines().filter(|line| line.starts_with(WAY_METRIC));
+            if ways.any(|line| line.ends_with(&label)) {
+                return Ok(took);
+            }
+            ensure!(took < limit, "never took {way}:\n{}", self.world.nodes[0].printed());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Everybody leaves; nothing may have been lost, twice or out of order, and nobody told that it
@@ -144,45 +185,13 @@ impl Far {
     ///
     /// If something was.
     pub async fn untouched(self) -> anyhow::Result<()> {
-        let Self { crowd, world, ledger, links, lab, .. } = self;
-        let mut history: History = crowd.leave().await;
+        let Self { crowd, world, ledger, ground, .. } = self;
+        let mut history = crowd.leave().await;
         ledger.complete(&mut history);
         let verdict = Verdict::of(&history, unix_ms());
-        let nodes: Vec<_> = world.nodes.iter().map(|node| node.printed()).collect();
-        drop((world, links, lab));
-        ensure!(verdict.is_untouched(), "{verdict:?}\n{}", nodes.join("\n"));
+        let told = world.nodes[0].printed();
+        drop((world, ground));
+        ensure!(verdict.is_untouched(), "{verdict:?}\n{told}");
         Ok(())
     }
-}
-
-fn join(setting: &Setting) -> anyhow::Result<(Lab, Vec<Wan>)> {
-    let lab = Lab::make()?;
-    let change: Change = serde_json::from_str(setting.conditions)?;
-    let mut links = Vec::new();
-    for (family, link) in setting.links.iter().zip(0..) {
-        let length = if *family == Family::V4 { 24 } else { 64 };
-        let end = |host: &Host, last| End {
-            namespace: Some(host.namespace.clone()),
-            interface: format!("wan{link}"),
-            addresses: vec![format!("{}/{length}", address(*family, link, last))],
-        };
-        let (left, right) = (end(&lab.east, 1), end(&lab.west, 2));
-        let wan = Wan::start(&wan::Plan { left, right, seed: link.into() })?;
-        wan.set(Way::Both, &change)?;
-        links.push(wan);
-    }
-    Ok((lab, links))
-}
-
-fn sites(lab: &Lab, setting: &Setting) -> Sites {
-    let site = |host: &Host| Site {
-        host: Some(host.clone()),
-        tunnel_address: Some(Ipv6Addr::UNSPECIFIED.into()),
-        tunnel_more: setting.tunnel_more.clone(),
-        ..Site::here(host.address)
-    };
-    let endpoint =
-        |(family, link): (&Family, u8)| SocketAddr::new(address(*family, link, 2), WIREGUARD_PORT);
-    let endpoints = setting.links.iter().zip(0..).map(endpoint).collect();
-    Sites { gateway: lab.here, core: Site { endpoints, ..site(&lab.west) }, nodes: site(&lab.east) }
 }

@@ -24,8 +24,8 @@ fn pair() -> anyhow::Result<Option<Pair>> {
 
 /// A socket at either end, over IPv4 or IPv6, the left one connected to the right one.
 fn sockets(pair: &Pair, family: usize) -> anyhow::Result<(UdpSocket, UdpSocket)> {
-    let right = udp(&pair.right, RIGHT[family], PORT)?;
-    let left = udp(&pair.left, LEFT[family], 0)?;
+    let right = udp(&pair.right.name, RIGHT[family], PORT)?;
+    let left = udp(&pair.left.name, LEFT[family], 0)?;
     left.connect((RIGHT[family], PORT))?;
     for socket in [&left, &right] {
         socket.set_read_timeout(Some(300 * MS))?;
@@ -105,14 +105,14 @@ fn loss_duplicates_and_blocks_are_as_asked() -> anyhow::Result<()> {
 fn udp_is_blocked_and_tcp_is_not() -> anyhow::Result<()> {
     let Some(pair) = pair()? else { return Ok(()) };
     let (left, right) = sockets(&pair, 1)?;
-    let listener = listen(&pair.right, RIGHT[1], PORT)?;
+    let listener = listen(&pair.right.name, RIGHT[1], PORT)?;
     assert!(round(&left, &right).is_some());
     pair.set(Way::Both, r#"{"block_udp": true}"#)?;
     assert!(round(&left, &right).is_none());
-    assert!(connect(&pair.left, listener.local_addr()?, SOON)?.is_ok());
+    assert!(connect(&pair.left.name, listener.local_addr()?, SOON)?.is_ok());
     pair.set(Way::Both, r#"{"block_udp": false, "cut": true}"#)?;
     assert!(round(&left, &right).is_none());
-    assert!(connect(&pair.left, listener.local_addr()?, 300 * MS)?.is_err());
+    assert!(connect(&pair.left.name, listener.local_addr()?, 300 * MS)?.is_err());
     pair.set(Way::Both, r#"{"cut": false}"#)?;
     assert!(round(&left, &right).is_some());
     Ok(())
@@ -139,8 +139,8 @@ fn a_sender_is_told_of_the_mtu_or_is_not() -> anyhow::Result<()> {
     assert!(passes(1320 - 28));
 
     // Over IPv6 TCP finds the way through, as its sender is told.
-    let listener = listen(&pair.right, RIGHT[1], PORT)?;
-    let mut from = connect(&pair.left, listener.local_addr()?, SOON)??;
+    let listener = listen(&pair.right.name, RIGHT[1], PORT)?;
+    let mut from = connect(&pair.left.name, listener.local_addr()?, SOON)??;
     let (mut to, _) = listener.accept()?;
     from.write_all(&[7; 100_000])?;
     to.set_read_timeout(Some(SOON))?;

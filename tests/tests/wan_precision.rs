@@ -57,10 +57,10 @@ fn a_millisecond_at_100_000_packets_a_second() -> anyhow::Result<()> {
 fn play() -> anyhow::Result<Outcome> {
     let pair = Pair::make()?;
     pair.set(Way::Both, r#"{"delay_ms": 50}"#)?;
-    let to = udp(&pair.right, RIGHT[0], 7000)?;
+    let to = udp(&pair.right.name, RIGHT[0], 7000)?;
     set_socket_recv_buffer_size_force(&to, 64 << 20)?;
     to.set_read_timeout(Some(Duration::from_millis(500)))?;
-    let from = udp(&pair.left, LEFT[0], 0)?;
+    let from = udp(&pair.left.name, LEFT[0], 0)?;
     from.connect((RIGHT[0], 7000))?;
 
     let epoch = now();

@@ -54,9 +54,9 @@ impl Pair {
 /// # Errors
 ///
 /// If it can't be bound.
-pub fn udp(namespace: &Namespace, address: &str, port: u16) -> anyhow::Result<UdpSocket> {
+pub fn udp(namespace: &str, address: &str, port: u16) -> anyhow::Result<UdpSocket> {
     let address = address.to_owned();
-    Ok(inside(&namespace.name, move || UdpSocket::bind((address.as_str(), port)))??)
+    Ok(inside(namespace, move || UdpSocket::bind((address.as_str(), port)))??)
 }
 
 /// A listening TCP socket in a namespace.
@@ -64,9 +64,9 @@ pub fn udp(namespace: &Namespace, address: &str, port: u16) -> anyhow::Result<Ud
 /// # Errors
 ///
 /// If it can't be bound.
-pub fn listen(namespace: &Namespace, address: &str, port: u16) -> anyhow::Result<TcpListener> {
+pub fn listen(namespace: &str, address: &str, port: u16) -> anyhow::Result<TcpListener> {
     let address = address.to_owned();
-    Ok(inside(&namespace.name, move || TcpListener::bind((address.as_str(), port)))??)
+    Ok(inside(namespace, move || TcpListener::bind((address.as_str(), port)))??)
 }
 
 /// A TCP socket from a namespace, within `limit`.
@@ -75,9 +75,9 @@ pub fn listen(namespace: &Namespace, address: &str, port: u16) -> anyhow::Result
 ///
 /// If it does not connect.
 pub fn connect(
-    namespace: &Namespace,
+    namespace: &str,
     to: std::net::SocketAddr,
     limit: std::time::Duration,
 ) -> anyhow::Result<io::Result<TcpStream>> {
-    inside(&namespace.name, move || TcpStream::connect_timeout(&to, limit))
+    inside(namespace, move || TcpStream::connect_timeout(&to, limit))
 }
