@@ -49,6 +49,10 @@ fn alone(name: &str, line: &Line) {
         [("ours", Control::aggregate(FLOWS)), ("bbr", Control::Bbr), ("cubic", Control::Cubic)];
     for (by, control) in contenders {
         let outcome = run(line.clone(), vec![Flow::new(control)], 30);
+        if let Some(why) = &outcome.lost[0] {
+            println!("| {name} | {by} | closed: {why} | | | |");
+            continue;
+        }
         let waits = |from, until| {
             let wait = |quantile| outcome.wait_ms(quantile, from, until);
             format!("{:.0} / {:.0}", wait(0.5), wait(0.99))

@@ -19,9 +19,23 @@ const QUIC_PAYLOAD_BYTES_MIN: u16 = 1200;
 /// The most lanes a trunk may have. One session is pinned to one lane.
 pub const LANES_MAX: u32 = 1024;
 
+/// How often larger packets are tried again: every minute (quinn: ten), at some probes each.
+const MTU_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long after a black hole was seen they are tried again: 10 s (quinn: 60). The path may be
+/// another one by then, and a probe that is lost costs nobody anything.
+const MTU_COOLDOWN: Duration = Duration::from_secs(10);
+
 /// First window of a connection that always has more to send: 32 packets, which
 /// [RFC 6928](https://www.rfc-editor.org/rfc/rfc6928) gives to three TCP connections.
 const BULK_WINDOW_BYTES: u64 = 40_000;
+
+/// Packets of bulk that may overtake one before it counts as lost: 20 ms of jitter at 100 Mbit/s.
+const BULK_PACKET_THRESHOLD: u32 = 256;
+
+/// Round trips after which a packet of bulk counts as lost: 1.25 (quinn: 1.125), because jitter of
+/// 5 ms each way made 10 ms of a round trip of 20 ms. Bulk can wait for it.
+const BULK_TIME_THRESHOLD: f32 = 1.25;
 
 const _: () = assert!(QUIC_PAYLOAD_BYTES == 1232);
 const _: () = assert!(QUIC_PAYLOAD_BYTES >= QUIC_PAYLOAD_BYTES_MIN);
@@ -37,6 +51,10 @@ pub struct TrunkTuning {
     /// What one lane may have unread: 4 MiB, so 134 Mbit/s a lane at 250 ms. quinn's 1.25 MB held a
     /// stream to 5 MB/s at 200 ms.
     pub lane_window_bytes: u32,
+    /// The same for a lane of bulk: 7 MiB, so that one transfer has a round trip and the recovery
+    /// of what was lost in the one before on its way. Not more, because quinn closes a connection
+    /// on which a stream has 1,024 gaps: at 7 MiB that takes a loss of a quarter.
+    pub bulk_lane_window_bytes: u32,
     /// What all lanes together may have unread, and so what a peer can make us hold: 32 MiB, one
     /// Gbit/s at 250 ms.
     pub receive_window_bytes: u32,
@@ -67,6 +85,7 @@ impl Default for TrunkTuning {
         Self {
             initial_window_bytes: 512 << 10,
             lane_window_bytes: 4 << 20,
+            bulk_lane_window_bytes: 7 << 20,
             receive_window_bytes: 32 << 20,
             send_window_bytes: 32 << 20,
             packet_threshold: 64,
@@ -79,8 +98,8 @@ impl Default for TrunkTuning {
 
 /// quinn's settings for both ends of a trunk.
 ///
-/// BBR, because a loss-based window shared by all sessions collapses: at 1 % loss and 200 ms, cubic
-/// could not carry 1.4 Mbit/s. No datagrams and no one-way streams: a trunk speaks in lanes.
+/// Congestion control is [`crate::congestion`]'s. No datagrams and no one-way streams: a trunk
+/// speaks in lanes.
 ///
 /// Values out of range are brought into it: an MTU under 1280 is 1280, one over 1420 is 1420.
 #[must_use]
@@ -103,12 +122,15 @@ pub fn transport_config(
     let payload_max = mtu - HEADERS_BYTES;
     let discovery = (payload_max > QUIC_PAYLOAD_BYTES).then(|| {
         let mut discovery = MtuDiscoveryConfig::default();
-        discovery.upper_bound(payload_max);
+        discovery.upper_bound(payload_max).interval(MTU_INTERVAL).black_hole_cooldown(MTU_COOLDOWN);
         discovery
     });
-    let lane_window = match class {
-        Class::Chat => tuning.lane_window_bytes,
-        Class::Bulk => tuning.receive_window_bytes / 2,
+    let (lane_window, packet_threshold, time_threshold) = match class {
+        Class::Chat => (tuning.lane_window_bytes, tuning.packet_threshold, 9.0 / 8.0),
+        Class::Bulk => {
+            let packets = tuning.packet_threshold.max(BULK_PACKET_THRESHOLD);
+            (tuning.bulk_lane_window_bytes, packets, BULK_TIME_THRESHOLD)
+        }
     };
     let idle = IdleTimeout::try_from(tuning.idle_timeout).unwrap_or_else(|_| VarInt::MAX.into());
 
@@ -118,7 +140,8 @@ pub fn transport_config(
         .stream_receive_window(lane_window.into())
         .receive_window(tuning.receive_window_bytes.into())
         .send_window(tuning.send_window_bytes)
-        .packet_threshold(tuning.packet_threshold.max(3))
+        .packet_threshold(packet_threshold.max(3))
+        .time_threshold(time_threshold)
         .keep_alive_interval(Some(tuning.keep_alive))
         .max_idle_timeout(Some(idle))
         .initial_mtu(QUIC_PAYLOAD_BYTES)
@@ -139,6 +162,21 @@ mod tests {
         transport_config(tuning, Class::Chat, &Flows::default(), &Warmth::default())
     }
 
+    #[test]
+    fn bulk_may_have_more_on_its_way_and_waits_longer_for_a_loss() {
+        let (flows, warmth) = (Flows::default(), Warmth::default());
+        let config = transport_config(TrunkTuning::default(), Class::Bulk, &flows, &warmth);
+        let shown = format!("{config:?}");
+        for setting in [
+            "stream_receive_window: 7340032",
+            "receive_window: 33554432",
+            "packet_threshold: 256",
+            "time_threshold: 1.25",
+        ] {
+            assert!(shown.contains(setting), "no {setting:?} in {shown}");
+        }
+    }
+
     /// quinn keeps its settings private; its `Debug` shows them.
     #[test]
     fn settings_reach_quinn() {
@@ -153,6 +191,9 @@ mod tests {
             "initial_mtu: 1232",
             "min_mtu: 1200",
             "upper_bound: 1372",
+            "interval: 60s",
+            "black_hole_cooldown: 10s",
+            "time_threshold: 1.125",
             "keep_alive_interval: Some(500ms)",
             "max_idle_timeout: Some(10000)",
             "datagram_receive_buffer_size: None",

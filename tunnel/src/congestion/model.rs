@@ -24,6 +24,8 @@ use crate::congestion::trains::Trains;
 /// The standing queue that we allow ourselves. quinn sends bursts of ten packets, 10 ms of a
 /// 10 Mbit/s line, on top of it.
 const TARGET: Duration = Duration::from_millis(4);
+/// The same where round trips vary by themselves.
+const TARGET_MAX: Duration = Duration::from_millis(16);
 /// A queue that ends the start: an eighth of the round trip, within these.
 const START_QUEUE: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(16));
 /// What the start grows by in a round trip once bursts say that the line is about full.
@@ -81,6 +83,9 @@ pub(crate) struct Model {
     sent: Instant,
     /// The loss of the line itself: follows the rounds' slowly upwards, fast downwards.
     line_loss: f64,
+    /// How far round trips usually are from the least of their round: half of what chance adds to
+    /// them, or of what our own bursts do.
+    spread: Duration,
     /// What is being acknowledged ends the round.
     ends: bool,
 }
@@ -108,6 +113,7 @@ impl Model {
             looked: now,
             sent: now,
             line_loss: 0.0,
+            spread: Duration::ZERO,
             ends: false,
         }
     }
@@ -158,6 +164,7 @@ impl Model {
 
     pub(crate) fn on_lost(&mut self, now: Instant, sent: Instant, lost: u64, persistent: bool) {
         self.round.lost += lost;
+        self.follow(lost as f64);
         if persistent {
             // Nothing came through for several round trips: begin again, small.
             self.set((self.window / 4.0).min(32.0 * self.segment));
@@ -200,12 +207,24 @@ impl Model {
     /// Whether the bursts say that the line is about full.
     fn near_full(&self) -> bool {
         let carried = self.trains.rate().zip(self.base.get());
-        carried.is_some_and(|(rate, base)| self.window > rate * base.as_secs_f64())
+        self.spread < TARGET
+            && carried.is_some_and(|(rate, base)| self.window > rate * base.as_secs_f64())
     }
 
     fn start_queue(&self) -> Duration {
         let (least, most) = START_QUEUE;
-        (self.base.get().unwrap_or_default() / 8).clamp(least, most)
+        (self.base.get().unwrap_or_default() / 8).clamp(least, most) + self.spread
+    }
+
+    /// The standing queue that we allow ourselves: more where chance moves the round trips more.
+    fn target(&self) -> Duration {
+        (self.spread / 2).clamp(TARGET, TARGET_MAX)
+    }
+
+    fn note_spread(&mut self, round: &Round) {
+        if let Some(spread) = round.spread() {
+            self.spread = (self.spread * 3 + spread) / 4;
+        }
     }
 
     fn end_round(&mut self, now: Instant) {
@@ -213,6 +232,8 @@ impl Model {
         let (Some(rtt), Some(base)) = (round.rtt_min, self.base.get()) else { return };
         let used = round.peak as f64 >= 0.75 * self.window;
         let queue = rtt.saturating_sub(base);
+        self.note_spread(&round);
+        let target = self.target();
         if let Some(look) = self.look {
             return self.look_on(look, queue, now);
         }
@@ -237,11 +258,11 @@ impl Model {
                 }
             }
             Mode::Alone { .. } => {
-                self.keep_short(queue, rtt, base, now);
+                self.keep_short(&round, queue, now);
                 self.answer_loss(&round);
             }
             Mode::Shared(crowd) => {
-                if queue < TARGET {
+                if queue < target {
                     self.become_alone();
                 } else {
                     crowd.resize(self.flows.get(), now);
@@ -255,17 +276,19 @@ impl Model {
     }
 
     /// Alone: towards a queue between half of [`TARGET`] and all of it.
-    fn keep_short(&mut self, queue: Duration, rtt: Duration, base: Duration, now: Instant) {
+    fn keep_short(&mut self, round: &Round, queue: Duration, now: Instant) {
+        let (Some(base), Some(rtt)) = (self.base.get(), round.rtt_min) else { return };
+        let target = self.target();
         let Mode::Alone { pace, vain, before, wait } = &mut self.mode else { return };
         if *wait > 0 {
             *wait -= 1;
             return;
         }
-        if queue <= TARGET {
+        if queue <= target {
             *vain = 0;
-            *pace = if queue < TARGET / 2 { *pace * 2.0 } else { 1.0 };
+            *pace = if queue < target / 2 { *pace * 2.0 } else { 1.0 };
             let step = f64::from(self.flows.get()) * self.segment;
-            let fine = self.window * (TARGET / 4).as_secs_f64() / rtt.as_secs_f64();
+            let fine = self.window * (target / 4).as_secs_f64() / rtt.as_secs_f64();
             let step = *pace * step.min(fine).max(self.segment);
             self.warmth.remember(bytes(self.window), now);
             self.steer(self.window + step.min((self.window * GROWTH_MAX).max(self.segment)));
@@ -284,15 +307,16 @@ impl Model {
         }
         // What was sent with the old window is still to be measured: wait for a round.
         (*pace, *wait) = (1.0, 1);
-        let fits = (base + TARGET / 2).as_secs_f64() / rtt.as_secs_f64();
-        self.steer(self.window * fits);
+        let room = (base + target / 2).as_secs_f64();
+        let fits = (self.window / rtt.as_secs_f64()).min(round.rate(now)) * room;
+        self.steer(fits.max(self.window / 4.0));
     }
 
     /// Alone: loss far beyond the line's own is answered.
     fn answer_loss(&mut self, round: &Round) {
         let loss = round.loss();
         if loss > self.line_loss + LOSS_EXCESS && round.lost as f64 >= 8.0 * self.segment {
-            self.steer(self.window * (1.0 - loss / 2.0));
+            self.steer(self.goal.min(self.window * (1.0 - loss / 2.0)));
             if let Mode::Alone { pace, .. } = &mut self.mode {
                 *pace = 1.0;
             }
@@ -324,7 +348,7 @@ impl Model {
     }
 
     fn look_on(&mut self, look: Look, queue: Duration, now: Instant) {
-        let gone = queue < TARGET / 2;
+        let gone = queue < self.target() / 2;
         let rounds = look.rounds + 1;
         if !gone && rounds < LOOK_ROUNDS {
             self.look = Some(Look { rounds, ..look });

@@ -20,6 +20,7 @@ pub(crate) struct Round {
     pub(crate) peak: u64,
     last: [Duration; RECENT],
     samples: usize,
+    sum: Duration,
 }
 
 impl Round {
@@ -32,6 +33,7 @@ impl Round {
             peak: 0,
             last: [Duration::ZERO; RECENT],
             samples: 0,
+            sum: Duration::ZERO,
         }
     }
 
@@ -40,6 +42,14 @@ impl Round {
         self.rtt_min = Some(self.rtt_min.map_or(rtt, |least| least.min(rtt)));
         self.last[self.samples % RECENT] = rtt;
         self.samples += 1;
+        self.sum += rtt;
+    }
+
+    /// How far the usual round trip is from the least, once there are enough of them.
+    pub(crate) fn spread(&self) -> Option<Duration> {
+        let count = u32::try_from(self.samples).unwrap_or(u32::MAX);
+        (self.samples >= RECENT).then_some(())?;
+        Some((self.sum / count).saturating_sub(self.rtt_min?))
     }
 
     /// Whether the acknowledgement of something sent at `sent` ends the round.

@@ -56,6 +56,8 @@ pub(crate) struct End {
     stream: Option<StreamId>,
     /// Payload that a server has read.
     pub(crate) arrived: u64,
+    /// Why the connection has ended.
+    pub(crate) lost: Option<String>,
     megabyte: Bytes,
 }
 
@@ -87,6 +89,7 @@ impl End {
             timeout: None,
             stream: None,
             arrived: 0,
+            lost: None,
             megabyte,
         }
     }
@@ -112,6 +115,9 @@ impl End {
             connection.handle_timeout(now);
         }
         while let Some(event) = connection.poll() {
+            if let Event::ConnectionLost { reason } = &event {
+                self.lost = Some(reason.to_string());
+            }
             if let Event::Stream(StreamEvent::Opened { dir }) = event {
                 self.stream = connection.streams().accept(dir);
             } else if let Event::Connected = event
@@ -122,7 +128,9 @@ impl End {
         }
         if let Some(stream) = self.stream {
             if connection.side().is_client() {
-                if sends {
+                if !sends {
+                    connection.close(now, 0u32.into(), Bytes::new());
+                } else {
                     let megabyte = &mut [self.megabyte.clone()];
                     while connection.send_stream(stream).write_chunks(megabyte).is_ok() {
                         megabyte[0] = self.megabyte.clone();

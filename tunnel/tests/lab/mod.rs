@@ -96,11 +96,13 @@ pub(crate) struct Second {
 }
 
 /// What came of a run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) seconds: Vec<Second>,
     /// Packets that found the queue full.
     pub(crate) overflowed: u64,
+    /// Why connections have ended, by flow.
+    pub(crate) lost: Vec<Option<String>>,
 }
 
 impl Outcome {
@@ -174,7 +176,7 @@ impl World {
     }
 
     fn run(mut self, seconds: usize, mut change: impl FnMut(Duration, &mut Line)) -> Outcome {
-        let mut outcome = Outcome { seconds: Vec::with_capacity(seconds), overflowed: 0 };
+        let mut outcome = Outcome::default();
         let mut totals = vec![0; self.running.len()];
         for second in 0..seconds {
             let mut waits = Vec::with_capacity(1000);
@@ -190,6 +192,7 @@ impl World {
             outcome.seconds.push(Second { arrived, waits });
         }
         outcome.overflowed = self.line.overflowed;
+        outcome.lost = self.running.into_iter().map(|one| one.server.lost).collect();
         outcome
     }
 
