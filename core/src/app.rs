@@ -11,6 +11,7 @@ use antipode_runtime::process::Probe;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::accept::{Listen, StartError as TrunkStartError};
 use antipode_trunk::{AcceptConfig, Budget, Incoming, SessionConfig, TrunkServer};
+use antipode_tunnel::key::BULK_PORT_OFFSET;
 use antipode_tunnel::{
     BindError, Class, HostedError, HostedTunnel, SocketError, TrunkTuning, Tunnel, TunnelConfig,
     Underlay,
@@ -253,7 +254,8 @@ async fn underlay(
         }
         (TunnelMode::InProcess | TunnelMode::Host, _) => {
             let key = identity.wireguard_key().clone();
-            let config = TunnelConfig::new(key, listen);
+            let shield = config.tunnel.shield();
+            let config = TunnelConfig { shield, ..TunnelConfig::new(key, listen) };
             Ok(Underlay::InProcess(Tunnel::bind(config, &shutdown.tasks(), metrics.clone())?))
         }
     }
@@ -269,12 +271,19 @@ async fn trunks(
 ) -> Result<(TrunkServer, mpsc::Receiver<Incoming>), StartError> {
     let port = config.trunk.port;
     let listen = match config.trunk.carrier {
-        Carrier::Quic => Listen::Quic(underlay.quic_socket(port, Class::Chat)?),
+        Carrier::Quic => {
+            let chat = Listen::Quic(underlay.quic_socket(port, Class::Chat)?, Class::Chat);
+            // The last port has none after it: then there are no lanes for bulk.
+            let bulk = port.checked_add(BULK_PORT_OFFSET);
+            let bulk = bulk.map(|port| underlay.quic_socket(port, Class::Bulk)).transpose()?;
+            let bulk = bulk.map(|socket| Listen::Quic(socket, Class::Bulk));
+            std::iter::once(chat).chain(bulk).collect()
+        }
         Carrier::Tcp => {
             // The error of this one says how the tunnel's address gets onto the interface.
             drop(underlay.quic_socket(0, Class::Chat)?);
             let address = underlay.tcp_bind_address(port).expect("checked with the settings");
-            Listen::Tcp(antipode_runtime::listen::bind_tcp("trunk.port", address).await?)
+            vec![Listen::Tcp(antipode_runtime::listen::bind_tcp("trunk.port", address).await?)]
         }
     };
     let accept = AcceptConfig {
@@ -286,7 +295,7 @@ async fn trunks(
         run,
         software: SOFTWARE.to_owned(),
     };
-    Ok(TrunkServer::start(accept, vec![listen], shutdown, metrics.clone())?)
+    Ok(TrunkServer::start(accept, listen, shutdown, metrics.clone())?)
 }
 
 /// Each resumable session may have a new attachment beside an old one that has yet to notice.

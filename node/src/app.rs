@@ -17,7 +17,7 @@ use antipode_runtime::member::{JoinError, Member, MemberConfig, tls as member_tl
 use antipode_runtime::process::Probe;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::dial::StartError as TrunkStartError;
-use antipode_trunk::{Budget, SessionConfig, Trunks, TrunksConfig};
+use antipode_trunk::{Budget, SessionConfig, Sockets, Trunks, TrunksConfig};
 use antipode_tunnel::{
     BindError, Class, HostedError, HostedTunnel, SocketError, TrunkTuning, Tunnel, TunnelConfig,
     Underlay,
@@ -215,9 +215,12 @@ fn trunks(
 ) -> Result<Trunks, StartError> {
     // Over TCP it is not kept; but its error says how the tunnel's address gets onto the interface,
     // without which the core's WireGuard drops what we send.
-    let socket = underlay.quic_socket(0, Class::Chat)?;
-    let socket = match config.trunk.carrier {
-        Carrier::Quic => Some(socket),
+    let chat = underlay.quic_socket(0, Class::Chat)?;
+    let sockets = match config.trunk.carrier {
+        Carrier::Quic => {
+            let bulk = (config.trunk.bulk_lanes > 0).then(|| underlay.quic_socket(0, Class::Bulk));
+            Some(Sockets { chat, bulk: bulk.transpose()? })
+        }
         Carrier::Tcp => None,
     };
     let trunks = TrunksConfig {
@@ -226,10 +229,11 @@ fn trunks(
         session: SessionConfig::default(),
         budget: Budget::new(config.session.held_bytes_max),
         lanes: u32::from(config.trunk.lanes),
+        bulk_lanes: u32::from(config.trunk.bulk_lanes),
         run,
         software: SOFTWARE.to_owned(),
     };
-    Ok(Trunks::start(trunks, socket, shutdown, metrics)?)
+    Ok(Trunks::start(trunks, sockets, shutdown, metrics)?)
 }
 
 fn introduction(config: &Config, run: [u8; 16]) -> Introduction {

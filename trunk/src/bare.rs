@@ -18,7 +18,7 @@ use crate::fan_out::arrive::BadShare;
 use crate::metrics::{Direction, Metrics};
 use crate::peer::{Incoming, NodeIdentity};
 use crate::port::SessionPort;
-use crate::sessions::{Admission, HeldLane, SessionLimit, Sessions};
+use crate::sessions::{Admission, HeldLane, Lanes, SessionLimit, Sessions};
 
 /// New sessions that may wait to be taken with [`Bare::next_incoming`].
 const INCOMING_MAX: usize = 1024;
@@ -34,20 +34,25 @@ pub struct Bare {
 impl Bare {
     /// A node's end.
     #[must_use]
-    pub fn node(lanes: u32, config: Config, metrics: Metrics) -> Self {
+    pub fn node(lanes: impl Into<Lanes>, config: Config, metrics: Metrics) -> Self {
         Self::node_within(lanes, config, metrics, Budget::unlimited())
     }
 
     /// A node's end whose sessions count against a budget.
     #[must_use]
-    pub fn node_within(lanes: u32, config: Config, metrics: Metrics, budget: Budget) -> Self {
-        Self::with(Sessions::new(lanes, config, None, budget, metrics), lanes, None)
+    pub fn node_within(
+        lanes: impl Into<Lanes>,
+        config: Config,
+        metrics: Metrics,
+        budget: Budget,
+    ) -> Self {
+        Self::with(Sessions::new(lanes, config, None, budget, metrics), None)
     }
 
     /// A core's end of the trunk to `node`.
     #[must_use]
     pub fn core(
-        lanes: u32,
+        lanes: impl Into<Lanes>,
         config: Config,
         metrics: Metrics,
         node: NodeIdentity,
@@ -59,7 +64,7 @@ impl Bare {
     /// A core's end whose sessions count against a budget.
     #[must_use]
     pub fn core_within(
-        lanes: u32,
+        lanes: impl Into<Lanes>,
         config: Config,
         metrics: Metrics,
         node: NodeIdentity,
@@ -71,15 +76,12 @@ impl Bare {
         let admission = Admission { incoming, node, limit, pause };
         let sessions = Sessions::new(lanes, config, Some(admission), budget, metrics);
         sessions.handle_hello(&Hello { keeps_payloads: true, ..Hello::default() });
-        Self::with(sessions, lanes, Some(accepted))
+        Self::with(sessions, Some(accepted))
     }
 
-    fn with(
-        sessions: Arc<Sessions>,
-        lanes: u32,
-        incoming: Option<mpsc::Receiver<Incoming>>,
-    ) -> Self {
-        Self { sessions, held: (0..lanes.max(1)).map(|_| None).collect(), incoming }
+    fn with(sessions: Arc<Sessions>, incoming: Option<mpsc::Receiver<Incoming>>) -> Self {
+        let Lanes { chat, bulk } = sessions.count();
+        Self { sessions, held: (0..chat.max(1) + bulk).map(|_| None).collect(), incoming }
     }
 
     /// At a node: starts a session. `None` if no lane is up.
@@ -174,7 +176,7 @@ impl Bare {
         self.sessions.len()
     }
 
-    /// Lanes that are up.
+    /// Lanes for chat that are up.
     #[must_use]
     pub fn lanes_up(&self) -> u32 {
         self.sessions.lanes_up()

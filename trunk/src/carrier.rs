@@ -32,6 +32,9 @@ pub enum StartError {
     Socket(#[source] io::Error),
 }
 
+/// A quarter of a second at 10 Mbit/s.
+const SEND_WINDOW_BYTES_MIN: u64 = 256 * 1024;
+
 /// The bytes of one lane.
 type LaneIo = Either<Join<quinn::RecvStream, quinn::SendStream>, TcpStream>;
 
@@ -91,6 +94,14 @@ impl Carrier {
         }
     }
 
+    /// Keeps what waits to be sent short.
+    pub(crate) fn fit_send_window(&self, max_bytes: u64) {
+        match self {
+            Self::Quic(connection) => fit_send_window(connection, max_bytes),
+            Self::Tcp(..) => {}
+        }
+    }
+
     /// What says whether the core is heard.
     pub(crate) fn sample(&self) -> Sample {
         match self {
@@ -126,6 +137,13 @@ impl Carrier {
             Self::Tcp(..) => 0,
         }
     }
+}
+
+/// What a connection holds of what it has not sent yet is as much again as what it may have on its
+/// way: whatever comes next waits for a round trip at most, and turns are taken before it comes.
+pub(crate) fn fit_send_window(connection: &quinn::Connection, max_bytes: u64) {
+    let fitting = connection.stats().path.cwnd.saturating_mul(2);
+    connection.set_send_window(fitting.max(SEND_WINDOW_BYTES_MIN).min(max_bytes));
 }
 
 /// A lane's bytes, who hears of them, and who is at the other end.

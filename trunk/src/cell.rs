@@ -5,9 +5,12 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Instant;
 
+use antipode_proto::body::Body;
 use antipode_proto::session::Session;
 use antipode_proto::trunk::v1::frame::Kind;
 use antipode_proto::trunk::v1::{Cause, GoAway};
+use antipode_runtime::clock;
+use antipode_tunnel::Class;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tracing::debug;
@@ -17,6 +20,10 @@ use crate::invitation::Invitations;
 use crate::peer::NodeIdentity;
 use crate::queue::LaneQueue;
 use crate::sessions::Sessions;
+use crate::weight::Weight;
+
+/// In no lane's round of turns.
+const NOWHERE: u32 = u32::MAX;
 
 /// Shared by the lane, which moves frames, and the port, which moves bodies.
 #[derive(Debug)]
@@ -27,11 +34,14 @@ pub(crate) struct Cell {
     writing: AtomicWaker,
     finishing: AtomicWaker,
     pub(crate) invitations: Invitations,
-    /// In the lane's round of turns already.
-    pub(crate) queued: AtomicBool,
+    /// The lane in whose round of turns it is.
+    queued: AtomicU32,
     /// In the lane's list of acknowledgements to come already.
     pub(crate) ack_armed: AtomicBool,
-    pub(crate) queue: Arc<LaneQueue>,
+    /// The lane that carries it. Changes under the machine's lock.
+    queue: Mutex<Arc<LaneQueue>>,
+    /// At a node, if its trunk may have lanes for bulk.
+    weight: Option<Mutex<Weight>>,
     sessions: Weak<Sessions>,
     pub(crate) budget: Budget,
     /// What the machine holds, as the budget has it.
@@ -49,6 +59,7 @@ impl Cell {
         queue: Arc<LaneQueue>,
         sessions: Weak<Sessions>,
         budget: Budget,
+        weight: Option<Weight>,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
@@ -57,9 +68,10 @@ impl Cell {
             writing: AtomicWaker::new(),
             finishing: AtomicWaker::new(),
             invitations: Invitations::default(),
-            queued: AtomicBool::new(false),
+            queued: AtomicU32::new(NOWHERE),
             ack_armed: AtomicBool::new(false),
-            queue,
+            queue: Mutex::new(queue),
+            weight: weight.map(Mutex::new),
             sessions,
             budget,
             held: AtomicU64::new(0),
@@ -74,6 +86,8 @@ impl Cell {
         let mut machine = self.machine.lock();
         machine.set_pressure(self.budget.strain() >= Strain::Pressed);
         let result = change(&mut machine);
+        let queue = self.queue();
+        machine.set_in_flight_max(queue.in_flight_max());
         let is_over = self.charge(machine.held_bytes());
         let wants_transmit = machine.wants_transmit();
         let ack_deadline = machine.ack_deadline();
@@ -82,9 +96,9 @@ impl Cell {
         drop(machine);
 
         if wants_transmit {
-            self.queue.enqueue(self);
+            queue.enqueue(self);
         } else if let Some(due) = ack_deadline {
-            self.queue.arm_ack(self, due);
+            queue.arm_ack(self, due);
         }
         if finished {
             self.forget();
@@ -110,12 +124,89 @@ impl Cell {
         turn(&mut self.machine.lock())
     }
 
+    /// The lane that carries it right now.
+    pub(crate) fn queue(&self) -> Arc<LaneQueue> {
+        Arc::clone(&self.queue.lock())
+    }
+
+    pub(crate) fn is_on(&self, lane: u32) -> bool {
+        self.queue.lock().index == lane
+    }
+
+    pub(crate) fn class(&self) -> Class {
+        self.queue.lock().class
+    }
+
+    /// Another lane carries it from here on. Only under the machine's lock.
+    pub(crate) fn put_on(&self, queue: &Arc<LaneQueue>) {
+        *self.queue.lock() = Arc::clone(queue);
+        // An acknowledgement that waits on the older lane might wait for long.
+        self.ack_armed.store(false, Ordering::Release);
+    }
+
+    /// Says that it is in this lane's round of turns; whether that is news.
+    pub(crate) fn set_queued(&self, lane: u32) -> bool {
+        self.queued.swap(lane, Ordering::AcqRel) != lane
+    }
+
+    /// It has left this lane's round of turns.
+    pub(crate) fn unset_queued(&self, lane: u32) {
+        let order = (Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.queued.compare_exchange(lane, NOWHERE, order.0, order.1);
+    }
+
+    /// At a node: weighs what crosses.
+    pub(crate) fn weigh(&self, body: &Body) {
+        if let Some(weight) = &self.weight {
+            weight.lock().note(body, clock::now());
+        }
+    }
+
+    /// At a node: moves the session to a lane for bulk, if it is bulk and there is one.
+    pub(crate) fn heed_weight(self: &Arc<Self>) {
+        if self.is_heavy()
+            && self.class() == Class::Chat
+            && let Some(sessions) = self.sessions.upgrade()
+        {
+            sessions.shift(self, Class::Bulk);
+        }
+    }
+
+    /// Whether it belongs on a lane for bulk.
+    pub(crate) fn is_heavy(&self) -> bool {
+        self.weight.as_ref().is_some_and(|weight| weight.lock().is_bulk())
+    }
+
+    /// Whether it belongs on a lane for bulk at `now`, if nothing has come since.
+    pub(crate) fn is_heavy_still(&self, now: Instant) -> bool {
+        self.weight.as_ref().is_some_and(|weight| {
+            let mut weight = weight.lock();
+            weight.handle_timeout(now);
+            weight.is_bulk()
+        })
+    }
+
     /// Takes a frame that the lane brought.
     pub(crate) fn handle_frame(self: &Arc<Self>, kind: Kind) {
+        self.take(kind, None);
+    }
+
+    /// At a core: takes a frame that came over `queue`'s lane. A question where the session stands
+    /// puts it on that lane, unless it is an older attachment's.
+    pub(crate) fn handle_frame_of(self: &Arc<Self>, queue: &Arc<LaneQueue>, kind: Kind) {
+        self.take(kind, Some(queue));
+    }
+
+    fn take(self: &Arc<Self>, kind: Kind, from: Option<&Arc<LaneQueue>>) {
         if let Kind::GoAway(go_away) = kind {
             return self.invitations.handle(go_away);
         }
         self.change(|machine| {
+            if let (Kind::Attach(attach), Some(queue)) = (&kind, from)
+                && (machine.attach_is_newer(attach) || machine.ended().is_some())
+            {
+                self.put_on(queue);
+            }
             if let Err(error) = machine.handle_frame(kind) {
                 debug!(session.id = self.id, %error, "the peer broke the trunk's protocol");
                 machine.reset(error.cause(), &error.to_string());
@@ -150,7 +241,7 @@ impl Cell {
     /// Sees to an invitation that waits for the session's next turn.
     pub(crate) fn invite(self: &Arc<Self>, go_away: GoAway) {
         self.invitations.invite(go_away);
-        self.queue.enqueue(self);
+        self.queue().enqueue(self);
     }
 
     /// The node at the other end of its trunk, if this is a core's end of one.
@@ -162,7 +253,7 @@ impl Cell {
     pub(crate) fn forget(&self) {
         match self.sessions.upgrade() {
             Some(sessions) => sessions.forget(self.id),
-            None => self.queue.close(),
+            None => self.queue().close(),
         }
         self.ack_armed.store(false, Ordering::Release);
         self.finishing.wake();

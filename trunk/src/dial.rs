@@ -2,9 +2,12 @@
 
 mod dialler;
 mod lanes;
+mod rank;
 mod redial;
 mod trunk;
+mod wires;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -14,11 +17,9 @@ use antipode_proto::session::Config as SessionConfig;
 use antipode_proto::trunk::v1::{Cause, RequestHead};
 use antipode_runtime::clock;
 use antipode_runtime::shutdown::Shutdown;
-use antipode_tunnel::congestion::{Flows, Warmth};
-use antipode_tunnel::{Class, TrunkTuning, transport_config};
+use antipode_tunnel::TrunkTuning;
 use parking_lot::Mutex;
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, TokioRuntime};
+use quinn::AsyncUdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
@@ -31,6 +32,7 @@ use crate::port::SessionPort;
 use crate::sessions::Sessions;
 use dialler::OnDial;
 use trunk::{Means, Trunk};
+use wires::Wires;
 
 /// Settings of a node's end.
 #[derive(Clone, Debug)]
@@ -45,10 +47,21 @@ pub struct TrunksConfig {
     pub budget: Budget,
     /// gRPC calls to each core. More lanes mean that one lost packet holds up fewer sessions.
     pub lanes: u32,
+    /// As many for large frames and bodies, over a connection of their own; 0 for none.
+    pub bulk_lanes: u32,
     /// 16 random bytes drawn when the process started.
     pub run: [u8; 16],
     /// Name and version, for the peer's log.
     pub software: String,
+}
+
+/// UDP sockets inside the tunnel, for QUIC.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Of the class for chat.
+    pub chat: Arc<dyn AsyncUdpSocket>,
+    /// Of the class for bulk; without one there are no lanes for bulk.
+    pub bulk: Option<Arc<dyn AsyncUdpSocket>>,
 }
 
 /// A core on the roster.
@@ -60,7 +73,7 @@ pub struct CoreTarget {
     pub name: String,
     /// Its address inside the tunnel, which follows from its WireGuard key.
     pub address: Ipv6Addr,
-    /// Where it accepts trunks.
+    /// Where it accepts trunks; those over QUIC have their lanes for bulk on the port after it.
     pub port: u16,
     /// What it accepts them on.
     pub carrier: CarrierKind,
@@ -85,7 +98,7 @@ pub struct Trunks {
 
 struct Inner {
     config: Option<TrunksConfig>,
-    endpoint: Option<Endpoint>,
+    wires: Option<Wires>,
     shutdown: Shutdown,
     metrics: Metrics,
     on_dial: OnDial,
@@ -99,20 +112,20 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Trunks {
-    /// Gets ready to dial; [`Trunks::set_cores`] says whom. `socket` is the UDP socket inside the
-    /// tunnel for QUIC; without one only cores with the TCP carrier can be reached.
+    /// Gets ready to dial; [`Trunks::set_cores`] says whom. Without sockets only cores with the TCP
+    /// carrier can be reached.
     ///
     /// # Errors
     ///
-    /// The TLS settings or the socket don't suit QUIC.
+    /// The TLS settings or a socket don't suit QUIC.
     pub fn start(
         config: TrunksConfig,
-        socket: Option<Arc<dyn AsyncUdpSocket>>,
+        sockets: Option<Sockets>,
         shutdown: &Shutdown,
         metrics: Metrics,
     ) -> Result<Self, StartError> {
-        let endpoint = socket.map(|socket| endpoint(&config, socket)).transpose()?;
-        let trunks = Self::with(Some(config), endpoint, shutdown.clone(), metrics);
+        let wires = sockets.map(|sockets| Wires::new(&config, sockets)).transpose()?;
+        let trunks = Self::with(Some(config), wires, shutdown.clone(), metrics);
         trunks.sweep();
         Ok(trunks)
     }
@@ -130,9 +143,9 @@ impl Trunks {
     /// Names the cores to have a trunk with. The sessions of one that is missing end; one that
     /// moved is dialled at its new place and its sessions go on.
     pub fn set_cores(&self, cores: Vec<CoreTarget>) {
-        let Inner { config, endpoint, shutdown, metrics, on_dial, .. } = &*self.inner;
+        let Inner { config, wires, shutdown, metrics, on_dial, .. } = &*self.inner;
         let Some(config) = config else { return };
-        let means = Means { config, endpoint, on_dial, shutdown };
+        let means = Means { config, wires, on_dial, shutdown };
         let mut trunks = self.inner.trunks.lock();
         let mut older = std::mem::take(&mut *trunks);
         for target in cores {
@@ -141,7 +154,7 @@ impl Trunks {
                 Some(trunk) if trunk.target() == Some(&target) => trunk,
                 Some(trunk) => trunk.moved(target.clone(), &means),
                 None => {
-                    let (lanes, metrics) = (config.lanes, metrics.clone());
+                    let (lanes, metrics) = (means.lanes(target.carrier), metrics.clone());
                     let budget = config.budget.clone();
                     let sessions = Sessions::new(lanes, config.session, None, budget, metrics);
                     Trunk::dial(target.clone(), sessions, &means)
@@ -164,7 +177,8 @@ impl Trunks {
         let _ = self.inner.on_dial.set(Box::new(told));
     }
 
-    /// Opens a session at the core that has the fewest through this node, of those that are heard.
+    /// Opens a session at the core that is the client's by rendezvous hash, of those that are heard;
+    /// if none is heard, of those whose lanes are up.
     ///
     /// # Errors
     ///
@@ -175,9 +189,11 @@ impl Trunks {
             if trunks.is_empty() {
                 return Err(OpenError::NoCore);
             }
-            let up = trunks.values().filter(|trunk| trunk.is_up());
-            up.min_by_key(|trunk| (trunk.is_silent(), trunk.sessions.len()))
-                .map(|trunk| Arc::clone(&trunk.sessions))
+            let up = trunks.iter().filter(|(_, trunk)| trunk.is_up());
+            up.min_by_key(|(core, trunk)| {
+                (trunk.is_silent(), Reverse(rank::rank(&head.client_ip, core)))
+            })
+            .map(|(_, trunk)| Arc::clone(&trunk.sessions))
         };
         sessions.and_then(|sessions| sessions.open(head)).ok_or(OpenError::TrunkDown)
     }
@@ -191,6 +207,14 @@ impl Trunks {
         let sessions = self.inner.trunks.lock().get(core).map(|trunk| Arc::clone(&trunk.sessions));
         let sessions = sessions.ok_or(OpenError::NoCore)?;
         sessions.open(head).ok_or(OpenError::TrunkDown)
+    }
+
+    /// The tunnel's way to the core with this address is another one: its trunk is dialled anew
+    /// beside what it has. The older connection has measured another path.
+    pub fn handle_way_changed(&self, address: Ipv6Addr) {
+        let trunks = self.inner.trunks.lock();
+        let to_core = |trunk: &&Trunk| trunk.target().is_some_and(|core| core.address == address);
+        trunks.values().filter(to_core).for_each(Trunk::handle_way_changed);
     }
 
     /// Whether a session could be opened now.
@@ -214,12 +238,12 @@ impl Trunks {
 
     fn with(
         config: Option<TrunksConfig>,
-        endpoint: Option<Endpoint>,
+        wires: Option<Wires>,
         shutdown: Shutdown,
         metrics: Metrics,
     ) -> Self {
         let (on_dial, trunks) = (OnDial::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { config, endpoint, shutdown, metrics, on_dial, trunks }) }
+        Self { inner: Arc::new(Inner { config, wires, shutdown, metrics, on_dial, trunks }) }
     }
 
     fn sweep(&self) {
@@ -233,28 +257,16 @@ impl Trunks {
                 let trunks = inner.trunks.lock();
                 let silence = trunks.values().map(|trunk| trunk.silence(now)).max();
                 inner.metrics.silence.set(silence.unwrap_or_default().as_secs_f64());
-                let sessions: Vec<_> =
-                    trunks.values().map(|trunk| Arc::clone(&trunk.sessions)).collect();
+                let all: Vec<_> = trunks
+                    .values()
+                    .map(|trunk| (Arc::clone(&trunk.sessions), trunk.demand.clone()))
+                    .collect();
                 drop(trunks);
-                sessions.iter().for_each(|sessions| sessions.handle_timeout(now));
+                for (sessions, demand) in all {
+                    sessions.handle_timeout(now);
+                    demand.count(&sessions);
+                }
             }
         });
     }
-}
-
-fn endpoint(
-    config: &TrunksConfig,
-    socket: Arc<dyn AsyncUdpSocket>,
-) -> Result<Endpoint, StartError> {
-    let tls = QuicClientConfig::try_from(Arc::clone(&config.tls)).map_err(StartError::Tls)?;
-    let mut client = quinn::ClientConfig::new(Arc::new(tls));
-    let (flows, warmth) = (Flows::default(), Warmth::default());
-    let transport = transport_config(config.tuning, Class::Chat, &flows, &warmth);
-    client.transport_config(Arc::new(transport));
-    let runtime = Arc::new(TokioRuntime);
-    let mut endpoint =
-        Endpoint::new_with_abstract_socket(EndpointConfig::default(), None, socket, runtime)
-            .map_err(StartError::Socket)?;
-    endpoint.set_default_client_config(client);
-    Ok(endpoint)
 }

@@ -30,7 +30,7 @@ impl SessionPort {
     pub fn place(&self) -> Option<TrunkPlace> {
         let cell = self.cell();
         let member_id = cell.node()?.member_id;
-        Some(TrunkPlace { member_id, session: cell.id, lane: cell.queue.index })
+        Some(TrunkPlace { member_id, session: cell.id, lane: cell.queue().index })
     }
 
     /// Another process has the session: it is over here, and nobody is told.

@@ -6,6 +6,7 @@ mod fan_out;
 use std::sync::atomic::AtomicU64;
 
 use antipode_proto::trunk::v1::Cause;
+use antipode_tunnel::Class;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -20,6 +21,10 @@ pub use fan_out::FanOutMetrics;
 pub struct Metrics {
     /// Lanes that a gRPC call carries right now, over all trunks.
     pub lanes_up: Gauge,
+    /// Lanes for bulk that a gRPC call carries right now, over all trunks.
+    pub bulk_lanes_up: Gauge,
+    /// Sessions moved by this node, by the class of lanes they went to.
+    pub moves: Family<MoveLabels, Counter>,
     /// Sessions whose machine is held right now.
     pub sessions: Gauge,
     /// Sessions that came to their end: `complete`, or the cause of an untimely end.
@@ -74,6 +79,23 @@ impl EncodeLabelSet for DirectionLabels {
     }
 }
 
+/// The label `to`.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct MoveLabels {
+    /// Which lanes.
+    pub to: Class,
+}
+
+impl EncodeLabelSet for MoveLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let to = match self.to {
+            Class::Chat => "chat",
+            Class::Bulk => "bulk",
+        };
+        [("to", to)].encode(encoder)
+    }
+}
+
 /// The label `cause`.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct EndLabels {
@@ -102,6 +124,8 @@ impl Metrics {
         let metrics = Self::default();
         let Self {
             lanes_up,
+            bulk_lanes_up,
+            moves,
             sessions,
             sessions_ended,
             refused,
@@ -117,6 +141,8 @@ impl Metrics {
             budget,
         } = metrics.clone();
         registry.register("lanes_up", "Lanes that are open", lanes_up);
+        registry.register("bulk_lanes_up", "Lanes for bulk that are open", bulk_lanes_up);
+        registry.register("moves", "Sessions moved to lanes of another class", moves);
         registry.register("sessions", "Sessions held", sessions);
         registry.register("sessions_ended", "Sessions that ended, by cause", sessions_ended);
         registry.register("sessions_refused", "New sessions refused by the core", refused);
@@ -159,6 +185,8 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         metrics.lanes_up.inc();
+        metrics.bulk_lanes_up.inc();
+        metrics.moves.get_or_create(&MoveLabels { to: Class::Bulk }).inc();
         metrics.sessions.inc();
         metrics.count_frames(Direction::In, 3);
         metrics.count_frames(Direction::Out, 2);
@@ -181,6 +209,8 @@ mod tests {
 
         for line in [
             "antipode_trunk_lanes_up 1",
+            "antipode_trunk_bulk_lanes_up 1",
+            "antipode_trunk_moves_total{to=\"bulk\"} 1",
             "antipode_trunk_sessions 0",
             "antipode_trunk_sessions_ended_total{cause=\"client_slow\"} 1",
             "antipode_trunk_sessions_refused_total 1",

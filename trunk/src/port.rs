@@ -78,11 +78,14 @@ impl SessionPort {
     ///
     /// As [`SessionPort::ready`].
     pub fn send(&self, body: Body) -> Result<(), Ended> {
+        self.cell.weigh(&body);
         self.cell.change(|machine| {
             check_alive(machine)?;
             machine.send(body);
             Ok(())
-        })
+        })?;
+        self.cell.heed_weight();
+        Ok(())
     }
 
     /// Waits for the next segment. Cancel-safe. After the end of the far direction it waits for

@@ -2,19 +2,21 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use antipode_proto::session::Session;
 use antipode_proto::trunk::v1::Frame;
 use antipode_proto::trunk::v1::frame::Kind;
 use antipode_proto::turns::{Turn, Turns};
+use antipode_tunnel::Class;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::batch::{Announcing, BATCH_BYTES_MAX, Draft};
 use crate::cell::Cell;
 use crate::fan_out::announce::Announcer;
+use crate::weight::CHAT_IN_FLIGHT_BYTES_MAX;
 
 /// Answers to frames of unknown sessions that may wait. Beyond, the lane is not read until they
 /// have gone: a peer that makes us owe more waits for what it is owed.
@@ -24,6 +26,9 @@ const ANSWERS_MAX: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct LaneQueue {
     pub(crate) index: u32,
+    pub(crate) class: Class,
+    /// How many of the trunk's lanes for bulk are up.
+    bulk_up: Arc<AtomicU32>,
     waiting: Mutex<Waiting>,
     /// What all lanes of the trunk have just sent.
     announcer: Arc<Announcer>,
@@ -63,9 +68,21 @@ pub(crate) struct Writer {
 pub(crate) struct Replaced;
 
 impl LaneQueue {
+    /// A lane for chat, without others for bulk.
     pub(crate) fn new(index: u32, announcer: Arc<Announcer>) -> Arc<Self> {
+        Self::of_class(index, Class::Chat, announcer, Arc::default())
+    }
+
+    pub(crate) fn of_class(
+        index: u32,
+        class: Class,
+        announcer: Arc<Announcer>,
+        bulk_up: Arc<AtomicU32>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             index,
+            class,
+            bulk_up,
             announcer,
             waiting: Mutex::default(),
             up: AtomicBool::new(false),
@@ -78,7 +95,18 @@ impl LaneQueue {
     }
 
     pub(crate) fn set_up(&self, up: bool) {
-        self.up.store(up, Ordering::Release);
+        let was_up = self.up.swap(up, Ordering::AcqRel);
+        match (self.class, was_up, up) {
+            (Class::Bulk, false, true) => drop(self.bulk_up.fetch_add(1, Ordering::AcqRel)),
+            (Class::Bulk, true, false) => drop(self.bulk_up.fetch_sub(1, Ordering::AcqRel)),
+            (Class::Chat | Class::Bulk, _, _) => {}
+        }
+    }
+
+    /// What one session may have on its way here.
+    pub(crate) fn in_flight_max(&self) -> u64 {
+        let is_shared = self.class == Class::Chat && self.bulk_up.load(Ordering::Acquire) > 0;
+        if is_shared { CHAT_IN_FLIGHT_BYTES_MAX } else { u64::MAX }
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -97,7 +125,7 @@ impl LaneQueue {
 
     /// The session has something to send.
     pub(crate) fn enqueue(&self, cell: &Arc<Cell>) {
-        if !cell.queued.swap(true, Ordering::AcqRel) {
+        if cell.set_queued(self.index) {
             let mut waiting = self.waiting.lock();
             waiting.turns.enqueue(Arc::clone(cell));
             waiting.wake.notify_one();
@@ -140,11 +168,17 @@ impl LaneQueue {
     /// The lane broke: nobody waits for it now. Attaching again puts the sessions back.
     pub(crate) fn clear(&self) {
         let mut waiting = self.waiting.lock();
+        let mut elsewhere = Vec::new();
         while let Some(turn) = waiting.turns.next_turn() {
-            turn.session.queued.store(false, Ordering::Release);
+            turn.session.unset_queued(self.index);
+            if !turn.session.is_on(self.index) {
+                elsewhere.push(turn.session);
+            }
         }
         waiting.answers.clear();
         waiting.answered.notify_one();
+        drop(waiting);
+        elsewhere.iter().for_each(|cell| cell.queue().enqueue(cell));
     }
 
     /// The lane's only session is over: its writer has nothing more to wait for.
@@ -215,7 +249,7 @@ impl Writer {
     pub(crate) fn next_frame(&self, cell: &Arc<Cell>, now: Instant) -> Option<Kind> {
         self.queue.release_acks(now);
         let turn = self.queue.waiting.lock().turns.next_turn()?;
-        cell.queued.store(false, Ordering::Release);
+        cell.unset_queued(self.queue.index);
         let (kind, after) = cell.turn(|machine| (cell.next_frame(machine), After::of(machine)));
         self.settle(cell, turn, after);
         kind
@@ -238,17 +272,21 @@ impl Writer {
         now: Instant,
     ) -> Result<(), Replaced> {
         let queue = &self.queue;
+        // What a lane for bulk announces may stand in line for long.
+        let announces = queue.class == Class::Chat;
         let announcing = Announcing { announcer: &queue.announcer, lane: queue.index, now };
         let cell = Arc::clone(&turn.session);
-        cell.queued.store(false, Ordering::Release);
+        cell.unset_queued(queue.index);
         let (outcome, after) = cell.turn(|machine| {
-            // Under the machine's lock: a newer call counts up before it changes any machine.
+            // Under the machine's lock: a newer call counts up before it changes any machine, and a
+            // session moves.
             let outcome = self.check();
-            while outcome.is_ok() && turn.deficit > 0 && draft.len_bytes() < BATCH_BYTES_MAX {
+            let may_take = outcome.is_ok() && cell.is_on(queue.index);
+            while may_take && turn.deficit > 0 && draft.len_bytes() < BATCH_BYTES_MAX {
                 let replayed = machine.replayed();
                 let Some(kind) = cell.next_frame(machine) else { break };
                 let frame = Frame { session: cell.id, kind: Some(kind) };
-                let is_first = machine.replayed() == replayed;
+                let is_first = machine.replayed() == replayed && announces;
                 let len_bytes = draft.push(frame, is_first.then_some(announcing));
                 turn.deficit -= i64::try_from(len_bytes).unwrap_or(i64::MAX);
             }
@@ -260,14 +298,16 @@ impl Writer {
 
     /// Sees to what follows from a turn.
     fn settle(&self, cell: &Arc<Cell>, turn: Turn<Arc<Cell>>, after: After) {
-        if after.more && !cell.queued.swap(true, Ordering::AcqRel) {
+        if after.more && !cell.is_on(self.queue.index) {
+            cell.queue().enqueue(cell);
+        } else if after.more && cell.set_queued(self.queue.index) {
             let mut waiting = self.queue.waiting.lock();
             waiting.turns.again(turn);
             waiting.wake.notify_one();
         }
         match (after.finished, after.ack_due) {
             (true, _) => cell.forget(),
-            (false, Some(due)) => self.queue.arm_ack(cell, due),
+            (false, Some(due)) => cell.queue().arm_ack(cell, due),
             (false, None) => {}
         }
     }

@@ -18,7 +18,7 @@ use crate::batch::greeting;
 use crate::carrier::LanePeer;
 use crate::lane::{self, BATCHES_AHEAD, VERSION};
 use crate::peer::NodeIdentity;
-use crate::sessions::Sessions;
+use crate::sessions::{Lanes, Sessions};
 
 #[derive(Debug)]
 pub(crate) struct LaneService {
@@ -87,16 +87,21 @@ async fn greet(
 ) -> Result<(Arc<Sessions>, Hello), Status> {
     let hello = lane::read_hello(inward).await?;
     tracing::Span::current().record("lane.id", hello.lane);
-    if hello.lane >= hello.lanes || hello.lanes > LANES_MAX {
+    let lanes = hello.lanes.saturating_add(hello.bulk_lanes);
+    if hello.lanes == 0 || hello.lane >= lanes || lanes > LANES_MAX {
+        let (lane, chat, bulk) = (hello.lane, hello.lanes, hello.bulk_lanes);
         return Err(Status::invalid_argument(format!(
-            "lane {} of {}: a trunk has 1 to {LANES_MAX} lanes",
-            hello.lane, hello.lanes
+            "lane {lane} of {chat} and {bulk}: a trunk has 1 to {LANES_MAX} lanes"
         )));
     }
     let (sessions, run) = register.trunk(peer, &hello)?;
     sessions.handle_hello(&hello);
     let run = run.map_or(answer.run, |run| run.to_vec().into());
-    let answer = Hello { lane: hello.lane, lanes: hello.lanes, run, ..answer };
+    let Lanes { chat, bulk } = sessions.count();
+    if hello.lane >= chat.saturating_add(bulk) {
+        return Err(Status::failed_precondition("this trunk has no lanes for bulk"));
+    }
+    let answer = Hello { lane: hello.lane, lanes: chat, bulk_lanes: bulk, run, ..answer };
     let _ = out.send(Ok(greeting(answer))).await;
     Ok((sessions, hello))
 }

@@ -1,16 +1,17 @@
 //! All sessions of one trunk at one end, and where the lane's frames go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use antipode_proto::body::Body;
 use antipode_proto::session::{Config, Session, Side};
 use antipode_proto::trunk::v1::{Cause, RequestHead};
 use antipode_runtime::clock;
+use antipode_tunnel::Class;
 use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
 use crate::budget::Budget;
 use crate::cell::Cell;
@@ -18,7 +19,8 @@ use crate::fan_out::announce::Announcer;
 use crate::fan_out::wait::FanIn;
 use crate::metrics::Metrics;
 use crate::port::SessionPort;
-use crate::queue::{LaneQueue, Writer};
+use crate::queue::LaneQueue;
+use crate::weight::Weight;
 
 /// One trunk's sessions at one end.
 #[derive(Debug)]
@@ -26,10 +28,16 @@ pub(crate) struct Sessions {
     config: Config,
     budget: Budget,
     cells: DashMap<u64, Arc<Cell>>,
+    count: Lanes,
+    /// Those for chat, then those for bulk.
     lanes: Vec<Lane>,
+    /// Sweeps in a row that found no lane for bulk up.
+    bulk_missing: AtomicU32,
     next_id: AtomicU64,
     /// The run of the process at the other end, once it has said hello.
     peer_run: Mutex<Option<Vec<u8>>>,
+    /// At the node: whether the core takes lanes for bulk.
+    takes_bulk: watch::Sender<bool>,
     /// At the core: where new sessions go.
     admission: Option<Admission>,
     /// What is over here, and not known to be over at the other end.
@@ -43,58 +51,28 @@ pub(crate) struct Sessions {
     pub(crate) metrics: Metrics,
 }
 
-#[derive(Debug)]
-struct Lane {
-    queue: Arc<LaneQueue>,
-    /// Tells the call that carries the lane to go. Held while the lane goes up or down.
-    revoked: Mutex<CancellationToken>,
-}
-
-/// What a gRPC call holds while it carries a lane. Dropping it puts the lane down, unless a newer
-/// call carries it already.
-#[derive(Debug)]
-pub(crate) struct HeldLane {
-    sessions: Arc<Sessions>,
-    index: u32,
-    pub(crate) writer: Writer,
-    revoked: CancellationToken,
-}
-
-impl HeldLane {
-    /// Resolves when a newer call carries the lane, or the trunk is closed.
-    pub(crate) async fn revoked(&self) {
-        self.revoked.cancelled().await;
-    }
-}
-
-impl Drop for HeldLane {
-    fn drop(&mut self) {
-        self.sessions.lane_down(self.index, self.writer.generation());
-    }
-}
-
 impl Sessions {
     pub(crate) fn new(
-        lanes: u32,
+        lanes: impl Into<Lanes>,
         config: Config,
         admission: Option<Admission>,
         budget: Budget,
         metrics: Metrics,
     ) -> Arc<Self> {
         let announcer = Arc::new(Announcer::new(metrics.fan_out.clone()));
-        let lane = |index| Lane {
-            queue: LaneQueue::new(index, Arc::clone(&announcer)),
-            revoked: Mutex::default(),
-        };
-        let lanes = (0..lanes.max(1)).map(lane).collect();
+        let count = lanes.into();
+        let lanes = lanes::make(count, &announcer);
         budget.export(&metrics.budget);
         let sessions = Arc::new(Self {
             config,
             budget,
             cells: DashMap::new(),
+            count,
             lanes,
+            bulk_missing: AtomicU32::new(0),
             next_id: AtomicU64::new(1),
             peer_run: Mutex::new(None),
+            takes_bulk: watch::Sender::new(false),
             fan_in: admission.is_none().then(|| FanIn::new(metrics.fan_out.clone())),
             admission,
             untimely: Mutex::default(),
@@ -106,20 +84,19 @@ impl Sessions {
         sessions
     }
 
-    /// Starts a session at the node, on the lane that its number falls on or, if that one is down,
-    /// on the next one that is up. `None` if all are down.
+    /// Starts a session at the node, on a lane of the class it is of from the start. `None` if all
+    /// for chat are down.
     pub(crate) fn open(self: &Arc<Self>, head: RequestHead) -> Option<SessionPort> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let count = self.lanes.len();
-        let start = usize::try_from(spread(id) % u64::try_from(count).ok()?).ok()?;
-        let lane = (0..count)
-            .map(|step| &self.lanes[(start + step) % count])
-            .find(|lane| lane.queue.is_up())?;
+        let weight = (self.count.bulk > 0).then(|| Weight::new(&head, clock::now()));
+        let is_bulk = weight.as_ref().is_some_and(Weight::is_bulk);
+        let bulk = is_bulk.then(|| self.pick(Class::Bulk, id)).flatten();
+        let lane = self.pick(Class::Chat, id).map(|chat| bulk.unwrap_or(chat))?;
 
         let generation = lane.queue.generation();
         let mut machine = Session::new(Side::Node, self.config, clock::now());
         machine.handle_link_up();
-        let cell = self.make(id, machine, &lane.queue);
+        let cell = self.make(id, machine, &lane.queue, weight);
         let is_new = self.insert(Arc::clone(&cell));
         debug_assert!(is_new, "a number is given once");
         cell.change(|machine| machine.send(Body::from(head)));
@@ -136,15 +113,6 @@ impl Sessions {
         Some(SessionPort::new(cell))
     }
 
-    pub(crate) fn queue(&self, lane: u32) -> Option<&Arc<LaneQueue>> {
-        usize::try_from(lane).ok().and_then(|index| self.lanes.get(index)).map(|lane| &lane.queue)
-    }
-
-    pub(crate) fn lanes_up(&self) -> u32 {
-        let up = self.lanes.iter().filter(|lane| lane.queue.is_up()).count();
-        u32::try_from(up).unwrap_or(u32::MAX)
-    }
-
     /// The other end said hello: if it is a new process, what it was told before is gone.
     pub(crate) fn handle_peer_run(&self, run: &[u8]) {
         let mut known = self.peer_run.lock();
@@ -159,44 +127,6 @@ impl Sessions {
         }
     }
 
-    /// A gRPC call carries the lane now; whatever carried it before is told to go.
-    pub(crate) fn lane_up(self: &Arc<Self>, index: u32) -> Option<HeldLane> {
-        let lane = self.lane(index)?;
-        let mut current = lane.revoked.lock();
-        let is_halted = self.admission.as_ref().is_some_and(|core| core.pause.is_halted());
-        if is_halted || self.is_closed() {
-            return None;
-        }
-        current.cancel();
-        *current = CancellationToken::new();
-        let revoked = current.clone();
-        let writer = lane.queue.writer();
-        let waiting = self.detach(lane, index);
-        lane.queue.set_up(true);
-        self.metrics.lanes_up.inc();
-        drop(current);
-        self.ask_again(waiting);
-        if self.admission.is_none() {
-            let over = self.untimely.lock().of_lane(index);
-            over.into_iter().for_each(|(id, cause)| lane.queue.answer(reset(id, cause, "")));
-            self.for_each_cell(
-                |cell| cell.queue.index == index,
-                |cell| cell.change(Session::handle_link_up),
-            );
-        }
-        Some(HeldLane { sessions: Arc::clone(self), index, writer, revoked })
-    }
-
-    fn lane_down(&self, index: u32, generation: u64) {
-        let Some(lane) = self.lane(index) else { return };
-        let current = lane.revoked.lock();
-        if lane.queue.generation() == generation {
-            let waiting = self.detach(lane, index);
-            drop(current);
-            self.ask_again(waiting);
-        }
-    }
-
     /// Ends sessions that have been without a lane for too long. Whether their lane is up says
     /// nothing: at the core a session stays without one until its node asks for it, and a node that
     /// has given it up never does.
@@ -204,6 +134,7 @@ impl Sessions {
         let is_due =
             |machine: &Session| machine.poll_timeout().is_some_and(|timeout| timeout <= now);
         self.for_each_cell(|cell| cell.look(is_due), |cell| cell.handle_timeout(now));
+        self.settle_classes(now);
         self.budget.handle_timeout(now);
         self.announcer.handle_timeout(now);
         self.untimely.lock().expire(self.config.resume_window, now);
@@ -251,9 +182,15 @@ impl Sessions {
         }
     }
 
-    fn make(self: &Arc<Self>, id: u64, machine: Session, queue: &Arc<LaneQueue>) -> Arc<Cell> {
+    fn make(
+        self: &Arc<Self>,
+        id: u64,
+        machine: Session,
+        queue: &Arc<LaneQueue>,
+        weight: Option<Weight>,
+    ) -> Arc<Cell> {
         let budget = self.budget.clone();
-        Cell::new(id, machine, Arc::clone(queue), Arc::downgrade(self), budget)
+        Cell::new(id, machine, Arc::clone(queue), Arc::downgrade(self), budget, weight)
     }
 
     /// All of them, in the order of their numbers.
@@ -270,27 +207,6 @@ impl Sessions {
 
     fn cell(&self, id: u64) -> Option<Arc<Cell>> {
         self.cells.get(&id).map(|cell| Arc::clone(&cell))
-    }
-
-    fn lane(&self, index: u32) -> Option<&Lane> {
-        usize::try_from(index).ok().and_then(|index| self.lanes.get(index))
-    }
-
-    /// Says who waits for what the lane may have been about to bring.
-    fn detach(&self, lane: &Lane, index: u32) -> Vec<(u64, u32)> {
-        if !lane.queue.is_up() {
-            return Vec::new();
-        }
-        lane.queue.set_up(false);
-        self.metrics.lanes_up.dec();
-        let now = clock::now();
-        self.for_each_cell(
-            |cell| cell.queue.index == index,
-            |cell| cell.change(|machine| machine.handle_link_down(now)),
-        );
-        lane.queue.clear();
-        self.announcer.forget_lane(index);
-        self.fan_in.as_ref().map_or_else(Vec::new, |fan_in| fan_in.lane_down(index))
     }
 
     /// `false`, with nothing done, if the number is in use.
@@ -315,21 +231,18 @@ impl Sessions {
     }
 }
 
-/// Spreads consecutive numbers over the lanes (the finaliser of SplitMix64).
-const fn spread(id: u64) -> u64 {
-    let mixed = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
-
 mod admit;
 mod arrive;
 mod handover;
+mod lanes;
+mod moves;
 #[cfg(test)]
 mod tests;
 mod untimely;
 
-use admit::reset;
 pub(crate) use admit::{Admission, SessionLimit};
 pub(crate) use handover::Pause;
+pub(crate) use lanes::HeldLane;
+use lanes::Lane;
+pub use lanes::Lanes;
 use untimely::Untimely;

@@ -47,7 +47,7 @@ pub fn solo(machine: Session, id: u64) -> (SessionPort, Solo) {
 pub fn solo_within(machine: Session, id: u64, budget: &Budget) -> (SessionPort, Solo) {
     let queue = LaneQueue::new(0, Arc::new(Announcer::new(FanOutMetrics::default())));
     let writer = queue.writer();
-    let cell = Cell::new(id, machine, queue, Weak::new(), budget.clone());
+    let cell = Cell::new(id, machine, queue, Weak::new(), budget.clone(), None);
     budget.add_solo(&cell);
     cell.change(|_| ());
     (SessionPort::new(Arc::clone(&cell)), Solo { cell, writer })

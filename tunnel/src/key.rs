@@ -17,6 +17,9 @@ use x25519_dalek::StaticSecret;
 /// Port inside the tunnel on which a core takes trunks, over QUIC (UDP) and over TCP alike.
 pub const TRUNK_PORT: u16 = 4433;
 
+/// How far from that of a trunk the port of its lanes for bulk is, over QUIC.
+pub const BULK_PORT_OFFSET: u16 = 1;
+
 /// Every tunnel address lies in this /48: `fd` and the five letters `Antip`.
 ///
 /// [RFC 4193 §3.2](https://www.rfc-editor.org/rfc/rfc4193#section-3.2) asks for a random global

@@ -162,6 +162,9 @@ impl TryFrom<File> for Config {
         if !(1..=1024).contains(&trunk.lanes) {
             return Err("trunk.lanes must be 1 to 1024".into());
         }
+        if trunk.lanes.saturating_add(trunk.bulk_lanes) > 1024 {
+            return Err("trunk.lanes and trunk.bulk_lanes must be 1024 at most, together".into());
+        }
         Ok(Self {
             listen,
             certificates: certificate,

@@ -146,6 +146,9 @@ pub enum Tunnel {
 pub struct Trunk {
     /// Streams that sessions are spread over: one lost packet delays one lane's sessions.
     pub lanes: u16,
+    /// As many for large frames and bodies, over a QUIC connection of their own, so that they delay
+    /// nobody else; 0 for none.
+    pub bulk_lanes: u16,
     /// What carries the lanes.
     pub carrier: Carrier,
 }
@@ -163,7 +166,7 @@ pub enum Carrier {
 impl Default for Trunk {
     /// 64 lanes of QUIC: the best of what was measured at 1 % loss.
     fn default() -> Self {
-        Self { lanes: 64, carrier: Carrier::Quic }
+        Self { lanes: 64, bulk_lanes: 8, carrier: Carrier::Quic }
     }
 }
 

@@ -27,9 +27,16 @@ fn the_example_spells_out_the_defaults() {
     assert_eq!(example.upgrade, minimal.upgrade);
     assert_eq!(example.trusted_proxies, minimal.trusted_proxies);
     assert_eq!(example.drain_grace, minimal.drain_grace);
-    for key in ["clients_max", "sessions_per_ip_max", "close_timeout", "body_timeout", "lanes"]
-        .into_iter()
-        .chain(["handshakes_per_second_max", "wait_max", "drain_per_second"])
+    for key in [
+        "clients_max",
+        "sessions_per_ip_max",
+        "close_timeout",
+        "body_timeout",
+        "lanes",
+        "bulk_lanes",
+    ]
+    .into_iter()
+    .chain(["handshakes_per_second_max", "wait_max", "drain_per_second"])
     {
         assert!(text.lines().any(|line| line.starts_with(key)), "{key} is not in the example");
     }
@@ -51,6 +58,7 @@ fn contradictions_are_refused() {
     let nowhere = "[tunnel]\ncore_stream_endpoints = { eu = \"10.0.0.1\" }";
     check("a core's streams nowhere", nowhere, "is not host:port");
     check("no lanes", "[trunk]\nlanes = 0", "trunk.lanes");
+    check("too many lanes", "[trunk]\nlanes = 1020", "trunk.bulk_lanes");
     check("small heads", "[front]\nhead_bytes_max = 100", "8192");
     check("nobody told", "drain_per_second = 0", "drain_per_second");
     check("endless waits", "[pacing]\nwait_max = \"2m\"", "pacing.wait_max");

@@ -9,8 +9,7 @@ use std::time::Duration;
 use antipode_runtime::clock;
 use antipode_runtime::member::tls::member_id_of;
 use antipode_runtime::shutdown::Shutdown;
-use antipode_tunnel::congestion::{Flows, Warmth};
-use antipode_tunnel::{Class, transport_config};
+use antipode_tunnel::{Class, TrunkTuning};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, TokioRuntime};
 use rustls::pki_types::CertificateDer;
@@ -21,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::{AcceptConfig, Register};
 pub use crate::carrier::StartError;
-use crate::carrier::{AcceptedLane, LanePeer};
+use crate::carrier::{AcceptedLane, LanePeer, fit_send_window};
 use crate::heard::Heard;
 use crate::peer::NodeIdentity;
 
@@ -39,8 +38,9 @@ const HEARING_INTERVAL: Duration = Duration::from_millis(250);
 /// A place where lanes are accepted.
 #[derive(Debug)]
 pub enum Listen {
-    /// QUIC on a UDP socket with an address inside the tunnel.
-    Quic(Arc<dyn AsyncUdpSocket>),
+    /// QUIC on a UDP socket with an address inside the tunnel. Lanes for bulk come in on the port
+    /// after that of the lanes for chat.
+    Quic(Arc<dyn AsyncUdpSocket>, Class),
     /// Plain HTTP/2 on a TCP listener with an address inside the tunnel.
     Tcp(TcpListener),
 }
@@ -55,8 +55,10 @@ pub(super) fn start(
 ) -> Result<(), StartError> {
     let (roster, lanes) = (roster.clone(), lanes.clone());
     match listen {
-        Listen::Quic(socket) => {
-            let endpoint = endpoint(socket, config)?;
+        Listen::Quic(socket, class) => {
+            let gate = Gate::new(config, class, Arc::clone(register))?;
+            let endpoint = endpoint(socket, &gate)?;
+            register.lets_in(class);
             let (each, stopping) = (shutdown.clone(), endpoint.clone());
             // Else nodes would wait for the idle timeout before they dial whoever comes next.
             let register = Arc::clone(register);
@@ -69,7 +71,8 @@ pub(super) fn start(
             shutdown.spawn_service(async move {
                 while let Some(incoming) = endpoint.accept().await {
                     let (roster, lanes) = (roster.clone(), lanes.clone());
-                    each.spawn_service(serve_quic(incoming, roster, lanes));
+                    let gate = Arc::clone(&gate);
+                    each.spawn_service(serve_quic(incoming, gate, roster, lanes));
                 }
             });
         }
@@ -80,27 +83,58 @@ pub(super) fn start(
     Ok(())
 }
 
-fn endpoint(
-    socket: Arc<dyn AsyncUdpSocket>,
-    config: &AcceptConfig,
-) -> Result<Endpoint, StartError> {
-    let tls = QuicServerConfig::try_from(Arc::clone(&config.tls)).map_err(StartError::Tls)?;
-    let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
-    let (flows, warmth) = (Flows::default(), Warmth::default());
-    let transport = transport_config(config.tuning, Class::Chat, &flows, &warmth);
-    server.transport_config(Arc::new(transport));
-    let runtime = Arc::new(TokioRuntime);
+/// How connections for lanes of one class are taken.
+struct Gate {
+    server: quinn::ServerConfig,
+    tuning: TrunkTuning,
+    class: Class,
+    register: Arc<Register>,
+}
+
+impl Gate {
+    fn new(
+        config: &AcceptConfig,
+        class: Class,
+        register: Arc<Register>,
+    ) -> Result<Arc<Self>, StartError> {
+        let tls = QuicServerConfig::try_from(Arc::clone(&config.tls)).map_err(StartError::Tls)?;
+        let server = quinn::ServerConfig::with_crypto(Arc::new(tls));
+        Ok(Arc::new(Self { server, tuning: config.tuning, class, register }))
+    }
+
+    /// With what a trunk to this node would be served.
+    fn server(&self, node: &NodeIdentity) -> Arc<quinn::ServerConfig> {
+        let mut server = self.server.clone();
+        let demand = self.register.demand(&node.member_id);
+        server.transport_config(demand.transport(self.tuning, self.class));
+        Arc::new(server)
+    }
+}
+
+fn endpoint(socket: Arc<dyn AsyncUdpSocket>, gate: &Gate) -> Result<Endpoint, StartError> {
+    let (runtime, server) = (Arc::new(TokioRuntime), gate.server.clone());
     Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(server), socket, runtime)
         .map_err(StartError::Socket)
 }
 
 async fn serve_quic(
     incoming: quinn::Incoming,
+    gate: Arc<Gate>,
     mut roster: Roster,
     lanes: mpsc::Sender<AcceptedLane>,
 ) {
     let address = incoming.remote_address();
-    let connection = match incoming.await {
+    let expected = on_roster(&roster, address);
+    // A stranger's handshake is finished too: it hears why it is refused.
+    let accepted = match &expected {
+        Some(node) => incoming.accept_with(gate.server(node)),
+        None => incoming.accept(),
+    };
+    let connected = match accepted {
+        Ok(connecting) => connecting.await,
+        Err(error) => Err(error),
+    };
+    let connection = match connected {
         Ok(connection) => connection,
         Err(error) => return debug!(peer = %address, %error, "trunk handshake ended"),
     };
@@ -111,7 +145,7 @@ async fn serve_quic(
         warn!(peer = %address, member = ?certified, "trunk refused: not on the roster");
         return connection.close(NOT_ON_ROSTER.into(), b"not on the roster");
     };
-    info!(node = %node.name, peer = %address, "node connected");
+    info!(node = %node.name, peer = %address, class = ?gate.class, "node connected");
     let heard = Arc::new(Heard::new(clock::now()));
     let mut look = interval(HEARING_INTERVAL);
     let mut received = 0;
@@ -119,6 +153,7 @@ async fn serve_quic(
         let stream = tokio::select! {
             stream = connection.accept_bi() => stream,
             _ = look.tick() => {
+                fit_send_window(&connection, gate.tuning.send_window_bytes);
                 let now_received = connection.stats().udp_rx.datagrams;
                 if std::mem::replace(&mut received, now_received) != now_received {
                     heard.note(clock::now());

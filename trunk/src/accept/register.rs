@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use antipode_proto::session::Config;
 use antipode_proto::trunk::v1::{Cause, Hello};
 use antipode_runtime::clock;
+use antipode_tunnel::Class;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -15,9 +17,10 @@ use tracing::info;
 
 use crate::budget::Budget;
 use crate::carrier::LanePeer;
+use crate::demand::Demand;
 use crate::metrics::Metrics;
 use crate::peer::{Incoming, NodeIdentity, TrunkState};
-use crate::sessions::{Admission, Pause, SessionLimit, Sessions};
+use crate::sessions::{Admission, Lanes, Pause, SessionLimit, Sessions};
 
 mod gone;
 mod handover;
@@ -41,6 +44,10 @@ pub(crate) struct Register {
     metrics: Metrics,
     trunks: Mutex<BTreeMap<String, Trunk>>,
     pub(super) pause: Arc<Pause>,
+    /// Whether lanes for bulk can come in.
+    takes_bulk: AtomicBool,
+    /// What each node's connections are told, by member id.
+    demands: Mutex<BTreeMap<String, Demand>>,
     /// Where QUIC comes in.
     pub(super) endpoints: Mutex<Vec<quinn::Endpoint>>,
 }
@@ -48,7 +55,7 @@ pub(crate) struct Register {
 #[derive(Debug)]
 struct Trunk {
     run: Vec<u8>,
-    lanes: u32,
+    lanes: Lanes,
     sessions: Arc<Sessions>,
     life: Life,
 }
@@ -62,9 +69,28 @@ impl Register {
         metrics: Metrics,
     ) -> Arc<Self> {
         let limit = SessionLimit::new(sessions_max);
-        let (pause, endpoints) = (Arc::default(), Mutex::default());
-        let trunks = Mutex::default();
-        Arc::new(Self { config, limit, incoming, budget, metrics, trunks, pause, endpoints })
+        Arc::new(Self {
+            config,
+            limit,
+            incoming,
+            budget,
+            metrics,
+            trunks: Mutex::default(),
+            pause: Arc::default(),
+            takes_bulk: AtomicBool::new(false),
+            demands: Mutex::default(),
+            endpoints: Mutex::default(),
+        })
+    }
+
+    /// There is a socket for lanes of this class.
+    pub(crate) fn lets_in(&self, class: Class) {
+        self.takes_bulk.fetch_or(class == Class::Bulk, Ordering::AcqRel);
+    }
+
+    /// What a node's connections are told.
+    pub(crate) fn demand(&self, member_id: &str) -> Demand {
+        self.demands.lock().entry(member_id.to_owned()).or_default().clone()
     }
 
     /// The trunk that a lane belongs to, made if it is the first lane of the node's run, and the
@@ -81,7 +107,8 @@ impl Register {
             return Err(Status::unavailable("a new process takes over: come back"));
         }
         if let Some(trunk) = trunks.get_mut(&node.member_id) {
-            if trunk.run == hello.run && trunk.lanes == hello.lanes {
+            // A trunk that another process began may have no lanes for bulk.
+            if trunk.run == hello.run && trunk.lanes.chat == hello.lanes {
                 trunk.life.carried_by(heard);
                 return Ok((Arc::clone(&trunk.sessions), trunk.life.told_run));
             }
@@ -94,16 +121,19 @@ impl Register {
                 return Err(Status::aborted("a newer process of this node has the trunk"));
             }
         }
-        let mut trunk = self.begin(node.clone(), hello.run.to_vec(), hello.lanes);
+        let bulk = if self.takes_bulk.load(Ordering::Acquire) { hello.bulk_lanes } else { 0 };
+        let lanes = Lanes { chat: hello.lanes, bulk };
+        let mut trunk = self.begin(node.clone(), hello.run.to_vec(), lanes);
         trunk.life.carried_by(heard);
-        let (sessions, lanes) = (Arc::clone(&trunk.sessions), trunk.lanes);
+        let sessions = Arc::clone(&trunk.sessions);
         let mut older = trunks.remove(&node.member_id);
         if let Some(older) = &mut older {
             trunk.life.replace(&older.run, &mut older.life);
         }
         trunks.insert(node.member_id.clone(), trunk);
         drop(trunks);
-        info!(node = %node.name, software = %hello.software, lanes, "trunk opened");
+        let (Lanes { chat, bulk }, software) = (lanes, &hello.software);
+        info!(node = %node.name, %software, lanes = chat, bulk_lanes = bulk, "trunk opened");
         if let Some(older) = older {
             older.end(Cause::ClientLost, "the node was restarted");
         }
@@ -115,7 +145,7 @@ impl Register {
     }
 
     /// A trunk without sessions.
-    fn begin(&self, node: NodeIdentity, run: Vec<u8>, lanes: u32) -> Trunk {
+    fn begin(&self, node: NodeIdentity, run: Vec<u8>, lanes: Lanes) -> Trunk {
         let admission = Admission {
             incoming: self.incoming.clone(),
             node,
@@ -133,6 +163,7 @@ impl Register {
         let gone: Vec<_> = trunks.keys().filter(|member| !stays(member)).cloned().collect();
         let gone: Vec<_> = gone.iter().filter_map(|member| trunks.remove(member)).collect();
         drop(trunks);
+        self.demands.lock().retain(|member, _| stays(member));
         gone.iter().for_each(|trunk| trunk.end(Cause::Policy, "the node was taken off the roster"));
     }
 
@@ -143,7 +174,12 @@ impl Register {
         };
         self.metrics.silence.set(longest(&mut self.trunks.lock()).as_secs_f64());
         let all = self.all();
-        all.iter().for_each(|(_, sessions)| sessions.handle_timeout(now));
+        for (_, sessions) in &all {
+            sessions.handle_timeout(now);
+            if let Some(node) = sessions.node() {
+                self.demand(&node.member_id).count(sessions);
+            }
+        }
         drop(all);
         // A lane that has greeted and is not up yet holds the trunk too: were it dropped here, that
         // lane's sessions would be on no register.

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use antipode_proto::registry::v1::Carrier as CarrierKind;
 use antipode_runtime::clock;
 use antipode_runtime::member::names::member_name;
+use antipode_tunnel::Class;
 use parking_lot::Mutex;
-use quinn::Endpoint;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{debug, info, warn};
@@ -20,6 +21,7 @@ use tracing::{debug, info, warn};
 use super::CoreTarget;
 use super::lanes::{Acquaintance, Carried, LaneDialler};
 use super::redial::{Failure, Lost, Output, Redial};
+use super::wires::Wire;
 use crate::carrier::Carrier;
 use crate::heard::Pulse;
 
@@ -60,9 +62,12 @@ pub(super) struct View {
 pub(super) struct Dialler {
     pub(super) target: CoreTarget,
     pub(super) lanes: Arc<LaneDialler>,
-    pub(super) endpoint: Option<Endpoint>,
+    /// For QUIC.
+    pub(super) wire: Option<Wire>,
     pub(super) on_dial: OnDial,
     pub(super) view: Arc<Mutex<View>>,
+    /// Changes with the tunnel's way to the core.
+    pub(super) way: watch::Receiver<()>,
 }
 
 /// What the dialling task has.
@@ -81,9 +86,30 @@ struct Standing {
 }
 
 impl Dialler {
-    /// Runs for as long as the core is on the roster.
+    /// Runs for as long as the core is on the roster. Lanes for bulk are dialled while the core says,
+    /// on those for chat, that it takes them.
     pub(super) async fn keep_up(self) {
         let dialler = Arc::new(self);
+        let mut takes_bulk = dialler.lanes.sessions.takes_bulk();
+        match dialler.lanes.class {
+            Class::Chat => dialler.stay_up().await,
+            Class::Bulk => {
+                while takes_bulk.wait_for(|takes| *takes).await.is_ok() {
+                    let given_up = async {
+                        let _ = takes_bulk.wait_for(|takes| !takes).await;
+                    };
+                    tokio::select! {
+                        () = Arc::clone(&dialler).stay_up() => {}
+                        () = given_up => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn stay_up(self: Arc<Self>) {
+        let dialler = self;
+        let mut way = dialler.way.clone();
         let now = clock::now();
         let mut standing = Standing {
             redial: Redial::new(now),
@@ -125,6 +151,7 @@ impl Dialler {
                     ),
                 },
                 Some(_) = standing.retiring.join_next() => {}
+                Ok(()) = way.changed() => standing.redial.handle_way_changed(clock::now()),
             }
         }
     }
@@ -140,7 +167,8 @@ impl Dialler {
     /// WireGuard's own timers would wait: the core may have heard of us only now, or have lost its
     /// keys with a restart.
     fn wake(&self) {
-        if let Some(on_dial) = self.on_dial.get() {
+        // The lanes for chat see to it.
+        if let (Class::Chat, Some(on_dial)) = (self.lanes.class, self.on_dial.get()) {
             on_dial(self.target.address);
         }
     }
@@ -148,14 +176,15 @@ impl Dialler {
     async fn dial(self: Arc<Self>) -> io::Result<Carrier> {
         let address = SocketAddr::from((self.target.address, self.target.port));
         let dial = async {
-            match (self.target.carrier, &self.endpoint) {
+            match (self.target.carrier, &self.wire) {
                 (CarrierKind::Tcp, _) => {
                     drop(TcpStream::connect(address).await?);
                     Ok(Carrier::tcp(address, clock::now()))
                 }
-                (CarrierKind::Quic | CarrierKind::Unspecified, Some(endpoint)) => {
-                    let name = member_name(&self.target.member_id);
-                    let connecting = endpoint.connect(address, &name).map_err(io::Error::other)?;
+                (CarrierKind::Quic | CarrierKind::Unspecified, Some(wire)) => {
+                    let (name, client) = (member_name(&self.target.member_id), wire.client.clone());
+                    let connecting = wire.endpoint.connect_with(client, address, &name);
+                    let connecting = connecting.map_err(io::Error::other)?;
                     Ok(Carrier::Quic(connecting.await?))
                 }
                 (CarrierKind::Quic | CarrierKind::Unspecified, None) => {
@@ -169,6 +198,7 @@ impl Dialler {
     /// Looks whether the core is heard.
     fn look(&self, standing: &mut Standing) {
         let Some(carried) = &standing.carried else { return };
+        carried.carrier.fit_send_window(self.lanes.config.tuning.send_window_bytes);
         let now = clock::now();
         if carried.is_proven() {
             standing.redial.handle_proven();
@@ -200,7 +230,7 @@ impl Dialler {
         let newer = Carried::start(carrier, standing.core, &self.lanes);
         match standing.carried.replace(newer) {
             Some(silent) => {
-                info!("trunk is up on a new carrier: the old one was silent");
+                info!("trunk is up on a new carrier");
                 self.lanes.sessions.metrics.carriers_replaced.inc();
                 standing.retiring.spawn(silent.retire());
             }

@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use antipode_proto::trunk::v1::trunk_client::TrunkClient;
 use antipode_proto::trunk::v1::{Batch, Hello};
 use antipode_runtime::backoff::{Backoff, Bounds};
+use antipode_tunnel::Class;
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -26,7 +28,7 @@ use crate::carrier::{Carrier, Lane};
 use crate::lane::{
     self, BATCHES_AHEAD, CONNECTION_WINDOW_BYTES, KEEP_ALIVE, LANE_WINDOW_BYTES, VERSION,
 };
-use crate::sessions::{HeldLane, Sessions};
+use crate::sessions::{HeldLane, Lanes, Sessions};
 
 /// Between two tries to open a lane on a carrier that stands.
 const OPEN_AGAIN: Bounds =
@@ -92,6 +94,8 @@ pub(super) enum Acquaintance {
 pub(super) struct LaneDialler {
     pub(super) sessions: Arc<Sessions>,
     pub(super) config: TrunksConfig,
+    /// Of which lanes.
+    pub(super) class: Class,
 }
 
 impl Carried {
@@ -99,7 +103,7 @@ impl Carried {
     pub(super) fn start(carrier: Carrier, core: Acquaintance, dialler: &Arc<LaneDialler>) -> Self {
         let is_known = core == Acquaintance::Known && matches!(carrier, Carrier::Quic(_));
         let (fate, mut lanes) = (Fate { is_known, ..Fate::default() }, JoinSet::new());
-        for index in 0..dialler.config.lanes {
+        for index in dialler.indices() {
             let lane = Arc::clone(dialler).keep_lane(index, carrier.clone(), fate.clone());
             lanes.spawn(lane.instrument(info_span!("lane", lane.id = index)));
         }
@@ -138,6 +142,14 @@ impl Carried {
 }
 
 impl LaneDialler {
+    fn indices(&self) -> Range<u32> {
+        let Lanes { chat, bulk } = self.sessions.count();
+        match self.class {
+            Class::Chat => 0..chat,
+            Class::Bulk => chat..chat + bulk,
+        }
+    }
+
     async fn keep_lane(self: Arc<Self>, index: u32, carrier: Carrier, fate: Fate) -> String {
         let mut backoff = Backoff::new(OPEN_AGAIN);
         loop {
@@ -198,6 +210,7 @@ impl LaneDialler {
         };
         // Before anything else that the core says: what it answers may be a new process's answer.
         self.sessions.handle_peer_run(&hello.run);
+        self.sessions.handle_hello(&hello);
         fate.proven.store(true, Ordering::Release);
         *carried = true;
         let take =
@@ -229,9 +242,10 @@ impl LaneDialler {
             version: VERSION,
             run: self.config.run.to_vec().into(),
             lane: index,
-            lanes: self.config.lanes,
+            lanes: self.sessions.count().chat,
             software: self.config.software.clone(),
             keeps_payloads: true,
+            bulk_lanes: self.sessions.count().bulk,
         }
     }
 }

@@ -113,6 +113,20 @@ impl Redial {
         }
     }
 
+    /// The tunnel's way to the core is another one: one attempt is made beside the carrier that is
+    /// there. If it fails, that one does.
+    pub(super) fn handle_way_changed(&mut self, now: Instant) {
+        match self.state {
+            State::Carried if self.under_way == 0 => {
+                self.under_way += 1;
+                self.outputs.push_back(Output::Attempt);
+            }
+            State::Carried => {}
+            // What is under way began on the older way, and repeats itself rarely by now.
+            State::Wanting { .. } => self.next = self.next.min(now),
+        }
+    }
+
     /// An attempt succeeded: its carrier takes the lanes.
     pub(super) fn handle_up(&mut self) {
         self.carried();

@@ -86,7 +86,7 @@ impl Sessions {
             return queue.answer(reset(id, Cause::CoreFull, "the core is full"));
         }
         let machine = Session::new(Side::Core, self.config, clock::now());
-        let cell = self.make(id, machine, queue);
+        let cell = self.make(id, machine, queue, None);
         if !self.insert(Arc::clone(&cell)) {
             // Only a node that opens one number on two lanes at once: the first one has it.
             return admission.limit.give_back();

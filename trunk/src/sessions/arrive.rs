@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use antipode_proto::session::Session;
 use antipode_proto::trunk::v1::frame::Kind;
-use antipode_proto::trunk::v1::{Batch, Hello};
+use antipode_proto::trunk::v1::{Batch, Hello, Segment};
 use antipode_runtime::clock;
+use tokio::sync::watch;
 
 use super::Sessions;
 use crate::fan_out::arrive::{BadShare, Shares};
@@ -42,19 +43,30 @@ impl Sessions {
         }
     }
 
-    /// The greeting of the other end: whether it keeps payloads.
+    /// The greeting of the other end: whether a node keeps payloads, and a core takes lanes for
+    /// bulk.
     pub(crate) fn handle_hello(&self, hello: &Hello) {
-        if hello.keeps_payloads && self.admission.is_some() {
+        if self.is_node() {
+            let takes = hello.bulk_lanes > 0 && hello.bulk_lanes == self.count.bulk;
+            self.takes_bulk.send_if_modified(|known| std::mem::replace(known, takes) != takes);
+        } else if hello.keeps_payloads {
             self.announcer.enable();
         }
     }
 
+    /// At the node: whether the core takes lanes for bulk.
+    pub(crate) fn takes_bulk(&self) -> watch::Receiver<bool> {
+        self.takes_bulk.subscribe()
+    }
+
     /// These sessions have to ask the core where they stand: it then replays what they lack.
     pub(super) fn ask_again(&self, sessions: Vec<(u64, u32)>) {
-        for (session, index) in sessions {
-            let (Some(lane), Some(cell)) = (self.lane(index), self.cell(session)) else { continue };
+        for (session, _) in sessions {
+            let Some(cell) = self.cell(session) else { continue };
+            let Some(lane) = self.lane(cell.queue().index) else { continue };
             let _current = lane.revoked.lock();
-            if lane.queue.is_up() {
+            // One that is just moving asks by itself.
+            if lane.queue.is_up() && cell.is_on(lane.queue.index) {
                 self.metrics.fan_out.asked_again.inc();
                 cell.change(|machine| machine.handle_link_down(clock::now()));
                 cell.change(Session::handle_link_up);
@@ -75,7 +87,9 @@ impl Sessions {
         names: Option<u64>,
         lane: u32,
     ) {
-        if names.is_some() && !self.cells.contains_key(&session) {
+        // What is late on the lane that a session has left is on its way on the other one too: it
+        // must not hold that up.
+        if names.is_some() && self.cell(session).is_none_or(|cell| !cell.is_on(lane)) {
             return;
         }
         match fan_in.pass(session, kind, names, lane, clock::now()) {
@@ -94,9 +108,16 @@ impl Sessions {
 
     fn deliver(self: &Arc<Self>, session: u64, kind: Kind, lane: u32) {
         let is_reset = matches!(kind, Kind::Reset(_));
-        match self.cell(session) {
-            Some(cell) => cell.handle_frame(kind),
-            None => self.handle_unknown(session, kind, lane),
+        match (self.cell(session), self.queue(lane)) {
+            (Some(cell), Some(queue)) if !self.is_node() => cell.handle_frame_of(queue, kind),
+            (Some(cell), _) => {
+                if let Kind::Segment(Segment { body: Some(body), .. }) = &kind {
+                    cell.weigh(body);
+                }
+                cell.handle_frame(kind);
+                cell.heed_weight();
+            }
+            (None, _) => self.handle_unknown(session, kind, lane),
         }
         if is_reset {
             self.untimely.lock().forget(session);

@@ -95,7 +95,7 @@ impl Sessions {
         machine: Session,
     ) -> Option<SessionPort> {
         let (admission, queue) = (self.admission.as_ref()?, self.queue(lane)?);
-        let cell = self.make(id, machine, queue);
+        let cell = self.make(id, machine, queue, None);
         if !self.insert(Arc::clone(&cell)) {
             return None;
         }
@@ -115,7 +115,7 @@ impl Sessions {
         if self.admission.as_ref().is_some_and(|admission| admission.pause.is_held()) {
             self.untimely.lock().settle(vec![cell.id], now);
         } else if let Some(cause) = ended {
-            self.untimely.lock().note(cell.id, cell.queue.index, cause, now);
+            self.untimely.lock().note(cell.id, cell.queue().index, cause, now);
         }
     }
 }

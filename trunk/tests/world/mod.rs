@@ -12,9 +12,9 @@ use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::accept::Listen;
 use antipode_trunk::{
     AcceptConfig, Body, Budget, CoreTarget, Incoming, Metrics, NodeIdentity, SessionConfig,
-    SessionPort, TrunkServer, Trunks, TrunksConfig,
+    SessionPort, Sockets, TrunkServer, Trunks, TrunksConfig,
 };
-use antipode_tunnel::TrunkTuning;
+use antipode_tunnel::{Class, TrunkTuning};
 use bytes::Bytes;
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -26,6 +26,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
+
+/// What a node opens for bulk.
+pub(crate) const BULK_LANES: u32 = 4;
 
 /// What a core takes.
 pub(crate) const SESSIONS_MAX: usize = 200;
@@ -69,8 +72,8 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) async fn start(world: &World, run: [u8; 16]) -> Self {
-        let (socket, quic) = udp();
-        Self::start_on(world, run, socket, quic).await
+        let (socket, bulk, quic) = udp_pair();
+        Self::start_with(world, run, socket, Some(bulk), quic).await
     }
 
     /// On a socket of the test's own choice.
@@ -78,6 +81,17 @@ impl Core {
         world: &World,
         run: [u8; 16],
         socket: Arc<dyn AsyncUdpSocket>,
+        quic: SocketAddr,
+    ) -> Self {
+        Self::start_with(world, run, socket, None, quic).await
+    }
+
+    /// With a socket for lanes for bulk, or without.
+    pub(crate) async fn start_with(
+        world: &World,
+        run: [u8; 16],
+        socket: Arc<dyn AsyncUdpSocket>,
+        bulk: Option<Arc<dyn AsyncUdpSocket>>,
         quic: SocketAddr,
     ) -> Self {
         let (chain, key) = world.member("core-1");
@@ -98,7 +112,9 @@ impl Core {
         };
         let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
         let tcp = listener.local_addr().unwrap();
-        let listen = vec![Listen::Quic(socket), Listen::Tcp(listener)];
+        let listen = vec![Listen::Quic(socket, Class::Chat), Listen::Tcp(listener)];
+        let bulk = bulk.map(|socket| Listen::Quic(socket, Class::Bulk));
+        let listen = listen.into_iter().chain(bulk).collect();
         let shutdown = Shutdown::default();
         let (server, accepted) =
             TrunkServer::start(config, listen, &shutdown, Metrics::default()).unwrap();
@@ -146,10 +162,14 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(world: &World, run: [u8; 16]) -> Self {
-        Self::start_on(world, run, udp().0)
+        Self::start_with(world, run, Sockets { chat: udp().0, bulk: Some(udp().0) })
     }
 
-    pub(crate) fn start_on(world: &World, run: [u8; 16], socket: Arc<dyn AsyncUdpSocket>) -> Self {
+    pub(crate) fn start_on(world: &World, run: [u8; 16], chat: Arc<dyn AsyncUdpSocket>) -> Self {
+        Self::start_with(world, run, Sockets { chat, bulk: None })
+    }
+
+    pub(crate) fn start_with(world: &World, run: [u8; 16], sockets: Sockets) -> Self {
         let (chain, key) = world.member("node-1");
         let mut tls = ClientConfig::builder()
             .with_root_certificates(Arc::clone(&world.roots))
@@ -162,12 +182,13 @@ impl Node {
             session: SessionConfig::default(),
             budget: Budget::unlimited(),
             lanes: 8,
+            bulk_lanes: BULK_LANES,
             run,
             software: "test".into(),
         };
         let shutdown = Shutdown::default();
         let metrics = Metrics::default();
-        let trunks = Trunks::start(config, Some(socket), &shutdown, metrics.clone()).unwrap();
+        let trunks = Trunks::start(config, Some(sockets), &shutdown, metrics.clone()).unwrap();
         Self { trunks, metrics, _shutdown: shutdown }
     }
 
@@ -280,6 +301,18 @@ fn udp() -> (Arc<dyn AsyncUdpSocket>, SocketAddr) {
     let socket = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
     let address = socket.local_addr().unwrap();
     (TokioRuntime.wrap_udp_socket(socket).unwrap(), address)
+}
+
+/// Two sockets on neighbouring ports.
+pub(crate) fn udp_pair() -> (Arc<dyn AsyncUdpSocket>, Arc<dyn AsyncUdpSocket>, SocketAddr) {
+    loop {
+        let (chat, address) = udp();
+        let next = address.port().checked_add(1);
+        let next = next.and_then(|port| UdpSocket::bind((Ipv6Addr::LOCALHOST, port)).ok());
+        if let Some(bulk) = next {
+            return (chat, TokioRuntime.wrap_udp_socket(bulk).unwrap(), address);
+        }
+    }
 }
 
 pub(crate) async fn next(port: &SessionPort) -> Body {

@@ -74,6 +74,7 @@ async fn without_a_core_a_client_is_told_to_come_back() {
         tuning: TrunkTuning::default(),
         session: SessionConfig::default(),
         budget: antipode_trunk::Budget::unlimited(),
+        bulk_lanes: 0,
         lanes: 1,
         run: [0; 16],
         software: String::new(),

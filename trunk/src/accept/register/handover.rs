@@ -15,7 +15,7 @@ use super::{LAST_WORDS, Register, Trunk};
 use crate::accept::TrunkServer;
 use crate::peer::NodeIdentity;
 use crate::port::SessionPort;
-use crate::sessions::Sessions;
+use crate::sessions::{Lanes, Sessions};
 
 /// QUIC's application error for a core whose successor is waiting to be dialled.
 const TAKEN_OVER: u32 = 3;
@@ -98,7 +98,8 @@ impl TrunkServer {
                 region: node.region.clone(),
                 address: node.address.octets().to_vec().into(),
                 run: trunk.run.clone().into(),
-                lanes: trunk.lanes,
+                lanes: trunk.lanes.chat,
+                bulk_lanes: trunk.lanes.bulk,
                 taken_on: trunk.sessions.taken_on(),
                 ..HandedTrunk::default()
             };
@@ -127,7 +128,8 @@ impl TrunkServer {
             let bad = |what| BadTrunk { name: handed.name.clone(), what };
             let address = <[u8; 16]>::try_from(&*handed.address);
             let address = Ipv6Addr::from(address.map_err(|_| bad("address"))?);
-            if handed.lanes == 0 || handed.lanes > LANES_MAX {
+            let lanes = Lanes { chat: handed.lanes, bulk: handed.bulk_lanes };
+            if lanes.chat == 0 || lanes.chat.saturating_add(lanes.bulk) > LANES_MAX {
                 return Err(bad("number of lanes"));
             }
             let life = Life::import(&handed, clock::now());
@@ -137,7 +139,7 @@ impl TrunkServer {
                 region: handed.region,
                 address,
             };
-            let mut trunk = self.register().begin(node, handed.run.to_vec(), handed.lanes);
+            let mut trunk = self.register().begin(node, handed.run.to_vec(), lanes);
             trunk.life = life;
             trunk.sessions.settle(handed.taken_on);
             self.register().trunks.lock().insert(handed.member_id, trunk);
