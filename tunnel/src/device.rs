@@ -212,6 +212,17 @@ impl Device {
         }
     }
 
+    /// A peer by its key.
+    pub(crate) fn peer(&self, key: &PublicKey) -> Option<Arc<Peer>> {
+        self.table().by_key.get(key).cloned()
+    }
+
+    /// Whom an answer to a handshake was for, by the index that it names.
+    pub(crate) fn answered(&self, response: &[u8]) -> Option<Arc<Peer>> {
+        let receiver = u32::from_le_bytes(response.get(8..12)?.try_into().ok()?);
+        self.table().by_index.get(&(receiver >> 8)).cloned()
+    }
+
     /// Every peer, in order of their keys.
     pub(crate) fn all_peers(&self) -> Vec<Arc<Peer>> {
         self.table().by_key.values().cloned().collect()

@@ -41,6 +41,11 @@ impl Exits {
         Arc::clone(&self.udp.read())
     }
 
+    /// Takes another real socket, and returns the one before.
+    pub(crate) fn replace_udp(&self, udp: OuterSocket) -> Arc<OuterSocket> {
+        std::mem::replace(&mut *self.udp.write(), Arc::new(udp))
+    }
+
     /// Datagrams by this way go out there from now on.
     pub(crate) fn add_stream(&self, id: StreamId, exit: Arc<dyn Exit>) {
         self.streams.write().insert(id, exit);

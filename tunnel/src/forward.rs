@@ -329,6 +329,7 @@ impl Shared {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                () = tasks.stop.cancelled() => return,
                 _ = look.tick() => self.mesh.look(&self),
                 Some(flow) = opened.recv() => {
                     let (shared, stop) = (Arc::clone(&self), tasks.stop.clone());

@@ -13,6 +13,7 @@ mod message;
 mod order;
 mod pace;
 mod timers;
+mod ways;
 
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,7 @@ pub(crate) use message::{KIND_COOKIE, KIND_DATA, KIND_RESPONSE};
 use message::{data_reason, flushed, is_copy, is_data};
 use order::Order;
 use pace::Pace;
+use ways::Ways;
 
 /// What WireGuard adds to an inner packet: header 16, tag 16.
 pub(crate) const WIREGUARD_BYTES: usize = 32;
@@ -74,6 +76,7 @@ pub(crate) struct Link {
     way: Option<Way>,
     /// The way was chosen for us and stays, wherever the peer is heard from.
     is_chosen: bool,
+    ways: Ways,
     order: Order,
     sent_count: u64,
     created: Instant,
@@ -99,6 +102,7 @@ impl Peer {
             tunn,
             way: config.endpoint.map(Way::from),
             is_chosen: false,
+            ways: Ways::default(),
             order: Order::default(),
             sent_count: 0,
             config,
@@ -114,7 +118,14 @@ impl Peer {
         };
         let prober = Mutex::new(Prober::new(probe::first_seq(), now));
         let path_key = PathKey::new(key, &public_key);
-        Self { public_key, index, link: Mutex::new(link), path_key, prober, shield: Guard::default() }
+        Self {
+            public_key,
+            index,
+            link: Mutex::new(link),
+            path_key,
+            prober,
+            shield: Guard::default(),
+        }
     }
 
     pub(crate) fn state(&self, now: Instant) -> PeerState {
@@ -145,12 +156,6 @@ impl Link {
         self.way
     }
 
-    /// Goes this way from now on, wherever the peer is heard from.
-    pub(crate) const fn choose_way(&mut self, way: Way) {
-        self.way = Some(way);
-        self.is_chosen = true;
-    }
-
     /// What has been counted so far.
     pub(crate) fn counts(&mut self, now: Instant) -> Counts {
         let burst_in = self.order.burst(now);
@@ -170,7 +175,8 @@ impl Link {
     /// Takes over changed settings. Keys stay; a roamed endpoint stays too, unless the setting
     /// moved.
     pub(crate) fn reconfigure(&mut self, config: PeerConfig) {
-        if config.endpoint != self.config.endpoint && config.endpoint.is_some() {
+        let is_moved = config.endpoint != self.config.endpoint && config.endpoint.is_some();
+        if is_moved && !self.is_chosen {
             self.way = config.endpoint.map(Way::from);
         }
         self.config = config;
@@ -206,6 +212,7 @@ impl Link {
                 self.waiting = true;
                 self.expired = false;
                 self.pace.initiated(now);
+                self.ways.initiate(now);
             }
             Sealed::Waits => self.waiting = true,
         }
@@ -237,9 +244,11 @@ impl Link {
                 self.sent = Some(now);
                 if kind == KIND_RESPONSE {
                     self.pace.completed(now);
+                    self.ways.answer(from);
                     out.metrics.handshake(HandshakeOutcome::Completed);
                     self.flush(from, now, out);
                 } else {
+                    self.ways.take(datagram);
                     out.metrics.handshake(HandshakeOutcome::Answered);
                 }
                 None
@@ -260,6 +269,12 @@ impl Link {
                 self.heard_data(from, datagram, now, out);
                 Some(packet)
             }
+            TunnResult::Err(WireGuardError::WrongTai64nTimestamp)
+                if self.ways.is_repeated(datagram) =>
+            {
+                out.metrics.dropped(DropReason::Duplicate);
+                None
+            }
             TunnResult::Err(error) => {
                 if is_copy(&error) {
                     self.order.count();
@@ -274,6 +289,7 @@ impl Link {
     /// were told of, the system chooses, since our own addresses may come and go.
     fn heard_from(&mut self, from: Way, now: Instant) {
         self.heard = Some(now);
+        self.ways.hear(from, now);
         if self.is_chosen {
             return;
         }
@@ -284,10 +300,11 @@ impl Link {
     /// A data message came: as the answering side, this is when keys may be used.
     fn heard_data(&mut self, from: Way, message: &[u8], now: Instant, out: &mut Outcome<'_>) {
         self.order.count();
-        if self.order.is_newer(message, now) {
+        if self.order.is_newer(message, now) && self.ways.followed.moves(from, now) {
             self.heard_from(from, now);
         } else {
             self.heard = Some(now);
+            self.ways.hear(from, now);
         }
         if self.waiting {
             self.flush(from, now, out);

@@ -5,6 +5,7 @@
 //! called answers the way it was spoken to. Choosing is a machine without a socket or a clock,
 //! [`machine::Paths`]; what the called side makes of what it hears is [`followed::Followed`].
 
+pub(crate) mod driver;
 pub mod followed;
 pub mod machine;
 pub mod metrics;

@@ -36,6 +36,11 @@ pub(crate) enum Heard {
         /// Where it came from.
         way: Way,
     },
+    /// The peer probed a way that it does not use.
+    Beside {
+        /// Where it came from.
+        way: Way,
+    },
 }
 
 /// The first number of a process's probes: higher than those of processes before it, as long as

@@ -23,8 +23,10 @@ use crate::exits::Exits;
 use crate::forward::Mesh;
 use crate::inbox::Inbox;
 use crate::metrics::{DropReason, Metrics};
+use crate::link::KIND_RESPONSE;
 use crate::outer::ReceiveBuffers;
 use crate::packet::read_udp;
+use crate::paths::driver::Courses;
 use crate::peer::Reply;
 use crate::send::SendBuffers;
 use crate::shield::Shield;
@@ -43,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) exits: Exits,
     pub(crate) streams: Streams,
     pub(crate) mesh: Mesh,
+    pub(crate) courses: Courses,
     pub(crate) buffers: SendBuffers,
     pub(crate) shield: Shield,
     pub(crate) metrics: Metrics,
@@ -104,6 +107,9 @@ impl Shared {
         let Intake { scratch, replies, touched } = intake;
         if let Some(packet) = self.device.open(way, datagram, now, scratch, replies) {
             self.deliver(packet, touched);
+        }
+        if datagram.first() == Some(&KIND_RESPONSE) {
+            self.heed_response(datagram);
         }
     }
 

@@ -58,7 +58,13 @@ impl Device {
     ) -> Result<(ProbeOutcome, Option<Heard>), ProbeOutcome> {
         let (echo, is_used) = peer.prober.lock().answer(probe, ours, now)?;
         replies.extend(self.addressed(peer, from, &echo));
-        Ok((ProbeOutcome::Answered, is_used.then_some(Heard::Used { way: from })))
+        let heard = match (is_used, probe.in_use) {
+            (true, _) => Some(Heard::Used { way: from }),
+            (false, false) => Some(Heard::Beside { way: from }),
+            // One that was overtaken says nothing any more.
+            (false, true) => None,
+        };
+        Ok((ProbeOutcome::Answered, heard))
     }
 
     /// A probe of one way to a peer, ready to go; `None` if there is no such peer.

@@ -41,6 +41,11 @@ impl Pace {
             && since(self.completed).is_none_or(|since| since >= FRESH)
     }
 
+    /// Whether a handshake was completed just now.
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+        self.completed.is_some_and(|at| now.saturating_duration_since(at) < FRESH)
+    }
+
     /// An initiation went.
     pub(super) fn initiated(&mut self, now: Instant) {
         self.initiated = Some(now);

@@ -107,6 +107,7 @@ impl Link {
         if !is_data(&bytes) {
             out.metrics.handshake(HandshakeOutcome::Initiated);
             self.pace.initiated(now);
+            self.ways.initiate(now);
         }
         self.sent = Some(now);
         out.replies.push(Reply { to, bytes });

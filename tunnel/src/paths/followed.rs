@@ -20,8 +20,6 @@ const IN_USE_FOR: Duration = Duration::from_millis(1500);
 pub struct Followed {
     /// In order of their first probe; the oldest goes when there are too many.
     ways: Vec<Probed>,
-    /// The sequence number of the newest probe that named a way in use.
-    newest: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,29 +30,28 @@ struct Probed {
 }
 
 impl Followed {
-    /// The peer probed this way, authentically; the way to answer it if that has changed, which is
-    /// only so when it calls this the one in use and no later probe has named another.
-    pub fn handle_probe(&mut self, way: Way, in_use: bool, seq: u64, now: Instant) -> Option<Way> {
-        self.ways.retain(|probed| now.saturating_duration_since(probed.at) < FORGET_AFTER);
-        let is_newer = self.newest.is_none_or(|newest| seq > newest);
-        let moves = in_use && is_newer;
-        if moves {
-            self.newest = Some(seq);
-            self.ways.iter_mut().for_each(|probed| probed.in_use = false);
+    /// The peer says of this way that it is the one in use, and no later probe of its named
+    /// another.
+    pub fn handle_used(&mut self, way: Way, now: Instant) {
+        self.ways.iter_mut().for_each(|probed| probed.in_use = false);
+        self.note(Probed { way, at: now, in_use: true });
+    }
+
+    /// The peer probed this way without saying that it is in use.
+    pub fn handle_beside(&mut self, way: Way, now: Instant) {
+        self.note(Probed { way, at: now, in_use: false });
+    }
+
+    fn note(&mut self, probed: Probed) {
+        let now = probed.at;
+        let is_other = |other: &Probed| other.way != probed.way;
+        self.ways.retain(|other| {
+            is_other(other) && now.saturating_duration_since(other.at) < FORGET_AFTER
+        });
+        if self.ways.len() >= WAYS_MAX {
+            self.ways.remove(0);
         }
-        match self.ways.iter_mut().find(|probed| probed.way == way) {
-            Some(probed) => {
-                probed.at = now;
-                probed.in_use = if is_newer { in_use } else { probed.in_use };
-            }
-            None => {
-                if self.ways.len() >= WAYS_MAX {
-                    self.ways.remove(0);
-                }
-                self.ways.push(Probed { way, at: now, in_use: moves });
-            }
-        }
-        moves.then_some(way)
+        self.ways.push(probed);
     }
 
     /// Whether a data message newer than all before, by this way, moves the peer there.
@@ -64,17 +61,15 @@ impl Followed {
         !is_beside || self.in_use(now).is_none()
     }
 
-    /// Another way that the peer probes, and what it says is the one in use: for copies.
+    /// Another way that the peer probes, and by another host than the one in use: for copies.
     #[must_use]
     pub fn second(&self, now: Instant) -> Option<Way> {
-        let using = self.in_use(now)?;
+        let using = self.in_use(now)?.remote()?.ip();
         let serves = |probed: &&Probed| {
             let is_fresh = now.saturating_duration_since(probed.at) < FORGET_AFTER;
-            let other = match (using, probed.way) {
-                (Way::Udp { .. }, Way::Through(_)) | (Way::Through(_), Way::Udp { .. }) => true,
-                (Way::Udp { .. } | Way::Through(_) | Way::Stream(_), _) => false,
-            };
-            is_fresh && other
+            let ip = probed.way.remote().map(|remote| remote.ip());
+            // The peer's own other address is of the other family; a neighbour's is of the same.
+            is_fresh && ip.is_some_and(|ip| ip != using && ip.is_ipv4() == using.is_ipv4())
         };
         self.ways.iter().rev().find(serves).map(|probed| probed.way)
     }
@@ -88,47 +83,49 @@ impl Followed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::way::ThroughId;
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn udp(port: u16) -> Way {
-        std::net::SocketAddr::from(([192, 0, 2, 1], port)).into()
+    fn udp(host: u8, port: u16) -> Way {
+        std::net::SocketAddr::from(([192, 0, 2, host], port)).into()
     }
 
     #[test]
     fn a_copy_on_a_way_beside_moves_nobody() {
         let (mut followed, now) = (Followed::default(), crate::tunnel::now());
-        let through = Way::Through(ThroughId(1));
-        assert_eq!(followed.handle_probe(udp(1), true, 1, now), Some(udp(1)));
-        assert_eq!(followed.handle_probe(through, false, 2, now), None);
-        assert!(!followed.moves(through, now));
-        assert!(followed.moves(udp(1), now));
-        assert!(followed.moves(udp(2), now), "a rebinding moves at once");
-        assert!(followed.moves(through, now + IN_USE_FOR), "the one in use is silent");
-        assert_eq!(followed.second(now), Some(through));
+        assert!(followed.moves(udp(1, 1), now), "nothing is known");
+        followed.handle_used(udp(1, 1), now);
+        followed.handle_beside(udp(2, 1), now);
+        assert!(!followed.moves(udp(2, 1), now));
+        assert!(followed.moves(udp(1, 1), now));
+        assert!(followed.moves(udp(1, 2), now), "a rebinding moves at once");
+        assert!(followed.moves(udp(2, 1), now + IN_USE_FOR), "the one in use is silent");
     }
 
     #[test]
-    fn the_newest_probe_says_which_way_is_in_use() {
+    fn the_second_way_is_by_another_host() {
         let (mut followed, now) = (Followed::default(), crate::tunnel::now());
-        let through = Way::Through(ThroughId(1));
-        assert_eq!(followed.handle_probe(through, true, 5, now), Some(through));
-        assert_eq!(followed.handle_probe(udp(1), true, 4, now + MS), None, "overtaken");
-        assert!(!followed.moves(udp(1), now + MS));
-        assert_eq!(followed.second(now + MS), Some(udp(1)));
-        assert_eq!(followed.handle_probe(udp(1), true, 6, now + 2 * MS), Some(udp(1)));
-        assert_eq!(followed.second(now + 2 * MS), Some(through));
+        followed.handle_used(udp(1, 1), now);
+        assert_eq!(followed.second(now), None);
+        followed.handle_beside(udp(1, 2), now);
+        let ipv6 = std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 1));
+        followed.handle_beside(ipv6.into(), now);
+        assert_eq!(followed.second(now), None, "the peer's own other ways");
+        followed.handle_beside(udp(2, 1), now);
+        assert_eq!(followed.second(now), Some(udp(2, 1)));
+        followed.handle_used(udp(2, 1), now + MS);
+        assert_eq!(followed.second(now + MS), Some(udp(1, 2)));
+        assert!(!followed.moves(udp(1, 1), now + MS));
     }
 
     #[test]
     fn ways_are_forgotten_and_never_too_many() {
         let (mut followed, now) = (Followed::default(), crate::tunnel::now());
         for port in 1..1000 {
-            followed.handle_probe(udp(port), true, port.into(), now);
+            followed.handle_used(udp(1, port), now);
         }
         assert_eq!(followed.ways.len(), WAYS_MAX);
-        followed.handle_probe(udp(1), true, 2000, now + FORGET_AFTER);
+        followed.handle_used(udp(1, 1), now + FORGET_AFTER);
         assert_eq!(followed.ways.len(), 1);
     }
 }

@@ -29,7 +29,7 @@ impl EncodeLabelSet for WayLabel {
 impl PathMetrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         for kind in ["udp", "stream", "through"] {
-            self.changes.get_or_create(&WayLabel(kind));
+            drop(self.changes.get_or_create(&WayLabel(kind)));
         }
         registry.register(
             "way_changes",

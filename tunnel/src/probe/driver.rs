@@ -3,7 +3,6 @@
 
 use std::time::Instant;
 
-use super::Heard;
 use super::codec::is_probe;
 use super::prober::Asking;
 use crate::key::PublicKey;
@@ -40,9 +39,6 @@ impl Shared {
         self.device.probes_due(now, &mut probes);
         probes.iter().for_each(|probe| self.send_at_once(probe));
     }
-
-    /// What probes say of ways, for whoever chooses among them.
-    fn take_heard(&self, _peer: PublicKey, _heard: Heard, _now: Instant) {}
 
     fn send_at_once(&self, datagram: &Reply) {
         let Reply { to, bytes } = datagram;
