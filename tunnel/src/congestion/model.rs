@@ -8,7 +8,7 @@
 //!                                                        Shared
 //! ```
 //!
-//! **Starting** doubles each round trip. **Alone** holds a standing queue of [`TARGET`] at most: it
+//! **Starting** doubles each round trip. **Alone** holds a standing queue of some milliseconds ([`TARGET`]): it
 //! adds a segment a flow and round trip, faster and faster while no queue shows, and takes away
 //! just what stands too much. **Shared** is a [`Crowd`]. Every [`LOOK_INTERVAL`] it makes room for
 //! two round trips: that shows the length of the empty path, or that nobody else is there any more.
@@ -21,11 +21,17 @@ use crate::congestion::handles::{Flows, Warmth};
 use crate::congestion::rounds::Round;
 use crate::congestion::trains::Trains;
 
-/// The standing queue that we allow ourselves. quinn sends bursts of ten packets, 10 ms of a
+/// The standing queue that we allow ourselves: the first of these, and up to the second on top the
+/// smaller the window is. Who has little may go on growing where who has much makes room, so that
+/// several trunks on one line come to equal shares. quinn sends bursts of ten packets, 10 ms of a
 /// 10 Mbit/s line, on top of it.
-const TARGET: Duration = Duration::from_millis(4);
-/// The same where round trips vary by themselves.
+const TARGET: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(4));
+/// Segments a flow, in a window that is small.
+const SMALL: f64 = 8.0;
+/// The standing queue where round trips vary by themselves.
 const TARGET_MAX: Duration = Duration::from_millis(16);
+/// Round trips that vary more than this hide how far apart the packets of a burst arrive.
+const SPREAD_MAX: Duration = Duration::from_millis(4);
 /// A queue that ends the start: an eighth of the round trip, within these.
 const START_QUEUE: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(16));
 /// What the start grows by in a round trip once bursts say that the line is about full.
@@ -207,7 +213,7 @@ impl Model {
     /// Whether the bursts say that the line is about full.
     fn near_full(&self) -> bool {
         let carried = self.trains.rate().zip(self.base.get());
-        self.spread < TARGET
+        self.spread < SPREAD_MAX
             && carried.is_some_and(|(rate, base)| self.window > rate * base.as_secs_f64())
     }
 
@@ -218,7 +224,9 @@ impl Model {
 
     /// The standing queue that we allow ourselves: more where chance moves the round trips more.
     fn target(&self) -> Duration {
-        (self.spread / 2).clamp(TARGET, TARGET_MAX)
+        let small = f64::from(self.flows.get()) * SMALL * self.segment;
+        let target = TARGET.0 + TARGET.1.mul_f64((small / self.window).sqrt().min(1.0));
+        (self.spread / 2).clamp(target, TARGET_MAX)
     }
 
     fn note_spread(&mut self, round: &Round) {
@@ -275,7 +283,7 @@ impl Model {
         self.begin_look(base, rtt, now);
     }
 
-    /// Alone: towards a queue between half of [`TARGET`] and all of it.
+    /// Alone: towards a queue between half of the target and all of it.
     fn keep_short(&mut self, round: &Round, queue: Duration, now: Instant) {
         let (Some(base), Some(rtt)) = (self.base.get(), round.rtt_min) else { return };
         let target = self.target();
