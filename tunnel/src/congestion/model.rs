@@ -8,10 +8,11 @@
 //!                                                        Shared
 //! ```
 //!
-//! **Starting** doubles each round trip. **Alone** holds a standing queue of some milliseconds ([`TARGET`]): it
-//! adds a segment a flow and round trip, faster and faster while no queue shows, and takes away
-//! just what stands too much. **Shared** is a [`Crowd`]. Every [`LOOK_INTERVAL`] it makes room for
-//! two round trips: that shows the length of the empty path, or that nobody else is there any more.
+//! **Starting** doubles each round trip. **Alone** holds a standing queue of some milliseconds
+//! ([`TARGET`]): it adds a segment a flow and round trip, faster and faster while no queue shows,
+//! and takes away just what stands too much. **Shared** is a [`Crowd`]. Every [`LOOK_INTERVAL`] it
+//! makes room for some round trips: that shows the length of the empty path, or that nobody else
+//! is there any more.
 
 use std::time::{Duration, Instant};
 
