@@ -5,6 +5,7 @@
 //! | [`health`] | how well one member is: a pure machine |
 //! | [`register`] | all members: a pure machine over `health` |
 //! | [`steer`] | which node a client should go to: a pure function |
+//! | [`mesh`] | which nodes send whose datagrams on: a pure function |
 //! | [`locate`], [`position`] | where a client is, and how far that is |
 //! | [`authority`], [`tls`] | who is who: the gateway's own certificates |
 //! | [`store`], [`member`] | what is kept on disk, and what a member may say of itself |
@@ -14,7 +15,7 @@
 //! | [`socket`], [`rpc`] | what all listeners share |
 //! | [`app`], [`config`], [`metrics`] | wiring, settings, counters |
 //!
-//! **Invariant:** `health`, `register`, `steer` and `locate` know no clock, no task and no socket.
+//! **Invariant:** `health`, `register`, `steer`, `mesh` and `locate` know no clock, no task and no socket.
 
 pub mod app;
 pub mod authority;
@@ -24,6 +25,7 @@ pub mod faces;
 pub mod health;
 pub mod locate;
 pub mod member;
+pub mod mesh;
 pub mod metrics;
 pub mod operator;
 pub mod position;

@@ -4,6 +4,7 @@
 mod ask;
 mod leave;
 mod links;
+mod routes;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub enum Command {
     Nodes(Output),
     /// List tunnels: the way each takes, its round trip, queue, jitter, loss and copies against it
     Links(Output),
+    /// Show the mesh: who sends whose datagrams on, and whose datagrams go through whom now
+    Routes(Output),
     /// Make a node or core leave: it takes no new session, its clients go elsewhere one after
     /// another, and it stops when they have gone, or at the end of the grace
     #[command(
@@ -117,6 +120,7 @@ pub fn run(command: &Command, config: Option<&Path>) -> Option<ExitCode> {
         Command::Serve => return None,
         Command::Nodes(output)
         | Command::Links(output)
+        | Command::Routes(output)
         | Command::Remove { output, .. }
         | Command::Drain { output, .. } => output,
         Command::Token(TokenCommand::Create { output, .. }) => output,
@@ -164,6 +168,11 @@ async fn answer(command: &Command, socket: &Path) -> Result<String, AskError> {
         Command::Links(output) => {
             let members = ask::members(socket).await?;
             let show = if output.json { links::links_json } else { links::links_table };
+            Ok(show(&members))
+        }
+        Command::Routes(output) => {
+            let members = ask::members(socket).await?;
+            let show = if output.json { routes::routes_json } else { routes::routes_table };
             Ok(show(&members))
         }
         Command::Drain { name, grace, reason, no_wait, output } => {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /v1/steer?lat&lon&tz&country&max` | candidates, best first; 503 if none |
 //! | `GET /v1/nodes` | all nodes, for a map |
+//! | `GET /v1/routes` | through which nodes the datagrams of others go, or could go |
 //!
 //! Browsers ask from other origins, so both may be read by any (CORS).
 
@@ -155,6 +156,7 @@ fn router(guide: Guide, trust: Arc<Trust>) -> Router {
     Router::new()
         .route("/v1/steer", get(steer).options(preflight))
         .route("/v1/nodes", get(nodes).options(preflight))
+        .route("/v1/routes", get(routes).options(preflight))
         .fallback(not_found)
         .with_state(Face { guide, trust })
 }
@@ -180,6 +182,12 @@ async fn nodes(State(face): State<Face>) -> Response {
     open(Json(serde_json::json!({ "nodes": nodes })).into_response())
 }
 
+/// No more than a few seconds old, like the mesh.
+async fn routes(State(face): State<Face>) -> Response {
+    let mesh = face.guide.desk().mesh();
+    open(Json(serde_json::json!({ "routes": mesh.routes() })).into_response())
+}
+
 async fn preflight() -> Response {
     let headers = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET"),
@@ -190,7 +198,7 @@ async fn preflight() -> Response {
 }
 
 async fn not_found() -> Response {
-    let error = "no such page: ask GET /v1/steer or GET /v1/nodes".to_owned();
+    let error = "no such page: ask GET /v1/steer, /v1/nodes or /v1/routes".to_owned();
     open((StatusCode::NOT_FOUND, Json(ErrorBody { error })).into_response())
 }
 

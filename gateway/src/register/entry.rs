@@ -10,6 +10,7 @@ use antipode_tunnel::PublicKey;
 use super::{GONE_AFTER, Order, Output};
 use crate::health::{Admission, Health, HealthReason, Lease, NodeHealth, Pulse, Thresholds, Trunk};
 use crate::member::{Profile, Role, TUNNELS_MAX};
+use crate::mesh::{Offer, Station};
 use crate::steer::{Node, Place};
 use crate::store::MemberRecord;
 
@@ -21,6 +22,8 @@ pub(super) struct Entry {
     /// Since when it has the health it has.
     since: Instant,
     heartbeat: wire::Heartbeat,
+    /// Its process has sent a heartbeat.
+    has_reported: bool,
     /// Out of the rosters, having been Dead for long.
     retired: bool,
     /// The run of the process that introduced itself last, until it has gone.
@@ -42,6 +45,7 @@ impl Entry {
             place,
             since: now,
             heartbeat,
+            has_reported: false,
             retired: false,
             process: None,
             gone_at: None,
@@ -68,6 +72,7 @@ impl Entry {
         self.place = Arc::new(place(&self.record, Some(&profile)));
         // What an older process counted says nothing of this one.
         self.heartbeat = wire::Heartbeat::default();
+        self.has_reported = false;
         self.retired = false;
         self.gone_at = None;
         self.process = Some(profile.run).filter(|run| *run != [0; 16]);
@@ -128,6 +133,7 @@ impl Entry {
         };
         self.health.handle_heartbeat(lease, pulse, now);
         self.heartbeat = heartbeat;
+        self.has_reported = true;
         self.retired = false;
     }
 
@@ -165,6 +171,29 @@ impl Entry {
         }
     }
 
+    /// As the mesh sees it; `None` until it has introduced itself.
+    pub(super) fn to_station(&self) -> Option<Station> {
+        let profile = self.record.profile.as_ref().filter(|_| self.is_listed())?;
+        let offers = match self.health.health() {
+            Health::Draining => Offer::Closed,
+            Health::Alive => Offer::Open,
+            // It may only have lost its way to the gateway.
+            Health::Joining | Health::Suspect | Health::Dead => Offer::Doubtful,
+        };
+        let tunnels = || self.heartbeat.tunnels.iter().filter(|tunnel| tunnel.trunk_up);
+        let used = tunnels().map(|tunnel| tunnel.via.clone()).filter(|via| !via.is_empty());
+        Some(Station {
+            member_id: self.record.member_id.clone(),
+            name: self.record.name.clone(),
+            public_key: self.record.wireguard_public_key,
+            endpoints: profile.endpoints.clone(),
+            position: profile.position(),
+            offers: if profile.forwards { offers } else { Offer::Closed },
+            rtt_us: tunnels().map(|tunnel| tunnel.rtt_us).filter(|rtt_us| *rtt_us > 0).min(),
+            uses: self.has_reported.then(|| used.collect()),
+        })
+    }
+
     pub(super) fn to_member(&self, now: Instant, now_unix: Duration) -> wire::Member {
         let profile = self.record.profile.clone().unwrap_or_default();
         let ago = now.saturating_duration_since(self.since);
@@ -190,6 +219,9 @@ impl Entry {
             last_heartbeat_age_ms: u64::try_from(silence.as_millis()).unwrap_or(u64::MAX),
             endpoints: profile.endpoints,
             forwards: profile.forwards,
+            // What it was told the mesh knows.
+            forwarders: Vec::new(),
+            forwarded: Vec::new(),
             stream_endpoints: profile.stream_endpoints,
         }
     }

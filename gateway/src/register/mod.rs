@@ -15,6 +15,7 @@ use entry::Entry;
 
 use crate::health::{Changed, Health, Lease, Thresholds};
 use crate::member::{Profile, Role};
+use crate::mesh::Station;
 use crate::steer::{Node, Snapshot};
 use crate::store::MemberRecord;
 
@@ -269,6 +270,13 @@ impl Register {
         let mut nodes: Vec<Node> = nodes.map(Entry::to_node).collect();
         nodes.sort_by(|a, b| a.place.name.cmp(&b.place.name));
         Snapshot { nodes }
+    }
+
+    /// All nodes as the mesh sees them.
+    #[must_use]
+    pub fn stations(&self) -> Vec<Station> {
+        let nodes = self.members.values().filter(|entry| entry.record.role == Role::Node);
+        nodes.filter_map(Entry::to_station).collect()
     }
 
     /// All members for the operator, by role and name.

@@ -191,7 +191,7 @@ async fn occupy(
                     continue;
                 }
             },
-            changed = around.changed(inner, member_id) => Directive::Neighbours(changed),
+            changed = around.changed(inner, member_id) => changed,
         };
         if let Err(end) = send(directives, news).await {
             return end;
@@ -199,29 +199,48 @@ async fn occupy(
     }
 }
 
-/// What a node was told of its neighbours.
+/// What a node was told of other nodes.
 struct Around {
     look: Interval,
-    told: Option<wire::Neighbours>,
+    neighbours: Option<wire::Neighbours>,
+    forwarders: wire::Forwarders,
+    forwarded: wire::Forwarded,
     role: Role,
 }
 
 impl Around {
     fn new(role: Role) -> Self {
-        Self { look: interval(NEIGHBOURS_INTERVAL), told: None, role }
+        let look = interval(NEIGHBOURS_INTERVAL);
+        let (forwarders, forwarded) = (wire::Forwarders::default(), wire::Forwarded::default());
+        Self { look, neighbours: None, forwarders, forwarded, role }
     }
 
-    /// Waits until a node's neighbours are others than it was told. Cancel-safe.
-    async fn changed(&mut self, inner: &Inner, member_id: &str) -> wire::Neighbours {
+    /// Waits until something is other than what a node was told. Cancel-safe.
+    async fn changed(&mut self, inner: &Inner, member_id: &str) -> Directive {
         if self.role != Role::Node {
             return std::future::pending().await;
         }
         loop {
+            // What is found is told at once, and the rest at the next look.
             let _: Instant = self.look.tick().await;
-            let now = inner.desk.neighbours(inner.policy, member_id);
-            if self.told.as_ref() != Some(&now) {
-                self.told = Some(now.clone());
-                return now;
+            let neighbours = inner.desk.neighbours(inner.policy, member_id);
+            if self.neighbours.as_ref() != Some(&neighbours) {
+                self.neighbours = Some(neighbours.clone());
+                return Directive::Neighbours(neighbours);
+            }
+            let mesh = inner.desk.mesh();
+            // Whoever is to send on is told first.
+            if let Some(forwarded) = mesh.forwarded(member_id)
+                && *forwarded != self.forwarded
+            {
+                self.forwarded.clone_from(forwarded);
+                return Directive::Forwarded(forwarded.clone());
+            }
+            if let Some(forwarders) = mesh.forwarders(member_id)
+                && *forwarders != self.forwarders
+            {
+                self.forwarders.clone_from(forwarders);
+                return Directive::Forwarders(forwarders.clone());
             }
         }
     }

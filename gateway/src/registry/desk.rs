@@ -17,6 +17,7 @@ use tracing::{error, info};
 
 use crate::health::{Health, Lease};
 use crate::member::{Profile, Role};
+use crate::mesh::Mesh;
 use crate::metrics::Metrics;
 use crate::register::{Output, Register, Settings, StreamEnd};
 use crate::steer::{Candidate, Neighbour, Policy, Snapshot, neighbours};
@@ -24,6 +25,10 @@ use crate::store::{MemberRecord, Store, StoreError};
 
 /// How old the sessions that steering sees may be. Changes of health are seen at once.
 const SNAPSHOT_AGE: Duration = Duration::from_millis(100);
+
+/// How old the mesh may be. Members that lost their gateway are back within this of its return
+/// (their attempts are at most 4 s apart).
+const MESH_AGE: Duration = Duration::from_secs(5);
 
 /// Processes that have gone and that a core has not been told of yet; the oldest give way.
 const GONE_QUEUED_MAX: usize = 1024;
@@ -43,6 +48,7 @@ struct Inner {
     for_nodes: watch::Sender<Arc<wire::Roster>>,
     for_cores: watch::Sender<Arc<wire::Roster>>,
     gone: broadcast::Sender<wire::Gone>,
+    mesh: Mutex<Drawn>,
     /// Something changed that the desk's own task has to look at.
     wake: Notify,
 }
@@ -52,6 +58,13 @@ struct State {
     register: Register,
     seats: BTreeMap<String, (Lease, watch::Sender<Word>)>,
     snapshot_is_old: bool,
+}
+
+/// The mesh, and when it was drawn.
+#[derive(Debug)]
+struct Drawn {
+    at: std::time::Instant,
+    mesh: Arc<Mesh>,
 }
 
 /// What a stream is told, beside rosters.
@@ -117,7 +130,9 @@ impl Desk {
         let seats = BTreeMap::new();
         let state = Mutex::new(State { register, seats, snapshot_is_old: false });
         let (wake, gone) = (Notify::new(), broadcast::Sender::new(GONE_QUEUED_MAX));
-        let inner = Inner { state, store, metrics, snapshot, for_nodes, for_cores, gone, wake };
+        let mesh = Mutex::new(Drawn { at: clock::now(), mesh: Arc::default() });
+        let inner =
+            Inner { state, store, metrics, snapshot, for_nodes, for_cores, gone, mesh, wake };
         let desk = Self { inner: Arc::new(inner) };
         desk.count();
         Ok(desk)
@@ -179,10 +194,28 @@ impl Desk {
         wire::Neighbours { nodes: nodes.collect() }
     }
 
+    /// Which nodes send whose datagrams on; drawn anew when it is [`MESH_AGE`] old. For as long after
+    /// the start it is empty: members that have not come back yet go on as they were told before.
+    #[must_use]
+    pub fn mesh(&self) -> Arc<Mesh> {
+        let mut drawn = self.inner.mesh.lock();
+        let now = clock::now();
+        if now.saturating_duration_since(drawn.at) >= MESH_AGE {
+            let stations = self.inner.state.lock().register.stations();
+            *drawn = Drawn { at: now, mesh: Arc::new(Mesh::plan(&stations, &drawn.mesh)) };
+        }
+        Arc::clone(&drawn.mesh)
+    }
+
     /// All members for the operator.
     #[must_use]
     pub fn list(&self) -> Vec<wire::Member> {
-        self.inner.state.lock().register.list(clock::now(), clock::unix_now())
+        let mesh = self.mesh();
+        let mut members = self.inner.state.lock().register.list(clock::now(), clock::unix_now());
+        for member in &mut members {
+            mesh.describe(member);
+        }
+        members
     }
 
     /// The store says that somebody joined.

@@ -59,6 +59,12 @@ impl Stream {
         }
     }
 
+    /// The next directive of any kind; `None` if none comes in time.
+    pub(crate) async fn next_within(&mut self, patience: Duration) -> Option<Directive> {
+        let next = tokio::time::timeout(patience, self.directives.message()).await.ok()?;
+        next.unwrap().expect("a directive before the end").kind
+    }
+
     pub(crate) async fn report(&self, kind: Report) {
         self.reports.send(wire::Report { kind: Some(kind) }).await.unwrap();
     }
