@@ -136,17 +136,15 @@ async fn connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
         if let Some(address) = next {
             attempts.spawn(TcpStream::connect(address));
         }
-        loop {
-            tokio::select! {
-                joined = attempts.join_next() => match joined {
-                    Some(Ok(Ok(socket))) => return Ok(socket),
-                    Some(Ok(Err(error))) => { failure = error; break }
-                    Some(Err(error)) => { failure = io::Error::other(error); break }
-                    None if is_last => return Err(failure),
-                    None => break,
-                },
-                () = sleep(NEXT_ADDRESS_AFTER), if !is_last => break,
-            }
+        tokio::select! {
+            joined = attempts.join_next() => match joined {
+                Some(Ok(Ok(socket))) => return Ok(socket),
+                Some(Ok(Err(error))) => failure = error,
+                Some(Err(error)) => failure = io::Error::other(error),
+                None if is_last => return Err(failure),
+                None => {}
+            },
+            () = sleep(NEXT_ADDRESS_AFTER), if !is_last => {}
         }
     }
 }

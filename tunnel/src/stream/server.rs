@@ -114,6 +114,11 @@ impl StreamServer {
         self.address
     }
 
+    /// Closes all streams; who wants one opens another.
+    pub fn close_all(&self) {
+        self.inner.open.lock().values().for_each(|taken| taken.closing.cancel());
+    }
+
     /// Closes the streams of those that are not admitted any more.
     pub fn recheck(&self) {
         for Taken { certificate, closing, .. } in self.inner.open.lock().values() {

@@ -159,16 +159,13 @@ impl Pair {
     }
 }
 
-#[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) -> impl Future<Output = ()> {
-    async move {
-        let waiting = async {
-            while !holds() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        assert!(timeout(TIME, waiting).await.is_ok(), "{what}");
-    }
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(timeout(TIME, waiting).await.is_ok(), "{what}");
 }
 
 /// WireGuard's handshake and what is inside go over the stream, both ways, with no UDP at all.
