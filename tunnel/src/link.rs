@@ -167,6 +167,11 @@ impl Link {
         self.order.set_reordering(late_max);
     }
 
+    /// Takes data messages back that were never sent: they would look lost.
+    pub(crate) const fn count_unsent(&mut self, messages: u64) {
+        self.sent_count = self.sent_count.saturating_sub(messages);
+    }
+
     /// Counts copies of data messages that went.
     pub(crate) const fn count_copies(&mut self, copies: u64) {
         self.sent_count += copies;
@@ -240,6 +245,7 @@ impl Link {
         match self.tunn.decapsulate(from.remote().map(|remote| remote.ip()), datagram, scratch) {
             TunnResult::WriteToNetwork(reply) => {
                 out.replies.push(Reply { to: from, bytes: reply.to_vec() });
+                self.sent_count += u64::from(is_data(reply));
                 self.heard_from(from, now);
                 self.sent = Some(now);
                 if kind == KIND_RESPONSE {
@@ -316,7 +322,10 @@ impl Link {
         let mut message = [0u8; MESSAGE_BYTES_MAX];
         for _ in 0..=QUEUED_PACKETS_MAX {
             match self.tunn.decapsulate(None, &[], &mut message) {
-                TunnResult::WriteToNetwork(bytes) => flushed(bytes, to, out),
+                TunnResult::WriteToNetwork(bytes) => {
+                    self.sent_count += u64::from(is_data(bytes));
+                    flushed(bytes, to, out);
+                }
                 TunnResult::Done
                 | TunnResult::Err(_)
                 | TunnResult::WriteToTunnelV4(..)
@@ -327,6 +336,7 @@ impl Link {
         while let Some(packet) = self.held.pop(now) {
             if let TunnResult::WriteToNetwork(bytes) = self.tunn.encapsulate(&packet, &mut message)
             {
+                self.sent_count += u64::from(is_data(bytes));
                 flushed(bytes, to, out);
             }
         }

@@ -174,6 +174,8 @@ impl SendBuffer {
                 Err(_) if !is_data => shared.send_later(Reply { to, bytes: bytes.to_vec() }),
                 // No data has gone yet: the caller may wait and send all of it again.
                 Err(full) if !data_sent && full.kind() == io::ErrorKind::WouldBlock => {
+                    let data = self.messages.iter().filter(|m| matches!(m, Message::Data(_)));
+                    peer.link.lock().count_unsent(u64::try_from(data.count()).unwrap_or(0));
                     return Err(full);
                 }
                 Err(_) => metrics.dropped(DropReason::NotSent),

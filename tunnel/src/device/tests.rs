@@ -12,6 +12,7 @@ use crate::packet::{read_udp, write_udp};
 mod lab;
 mod limits;
 mod links;
+mod probes;
 mod traps;
 
 use lab::{End, join, lab, udp};

@@ -110,6 +110,7 @@ impl Link {
             self.ways.initiate(now);
         }
         self.sent = Some(now);
+        self.sent_count += u64::from(is_data(&bytes));
         out.replies.push(Reply { to, bytes });
     }
 }
