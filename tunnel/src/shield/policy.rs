@@ -25,8 +25,12 @@ const LEAVE_SHARE: f64 = 0.7;
 pub(crate) const SPACING_MIN: Duration = Duration::from_millis(8);
 /// The most: a copy that comes later than a fifth of a long round trip helps few.
 pub(crate) const SPACING_MAX: Duration = Duration::from_millis(40);
-/// To this many bursts' length the spacing grows.
-const SPACING_BURSTS: f64 = 1.5;
+/// One copy is put this many bursts' length behind, and so beyond nearly all of them.
+const BEYOND_ONE: f64 = 1.5;
+/// Of two, the first comes sooner and the second is beyond: a message waits less.
+const BEYOND_TWO: f64 = 0.9;
+/// Bursts of this length need two copies: one that is beyond them would come late each time.
+const LONG_BURST: Duration = Duration::from_millis(13);
 /// Spacing over a second path: nothing that loses packets on one knows of the other, and two
 /// datagrams of one run need not leave together.
 pub(crate) const SPACING_ACROSS: Duration = Duration::from_millis(1);
@@ -208,7 +212,7 @@ impl Policy {
 
     /// The level that is called for, whatever it is now.
     fn asked(&self, weather: &Weather) -> u8 {
-        let is_long = self.memory.burst().mul_f64(SPACING_BURSTS) > SPACING_MAX;
+        let is_long = self.memory.burst() >= LONG_BURST;
         if self.memory.shows(VERY_LOSSY, weather) || (is_long && self.memory.shows(BURSTY, weather))
         {
             return 2;
@@ -218,8 +222,7 @@ impl Policy {
 
     /// The level that could not be left for a lower one.
     fn kept(&self, weather: &Weather) -> u8 {
-        let burst = self.memory.burst().mul_f64(SPACING_BURSTS);
-        let is_long = burst > SPACING_MAX.mul_f64(LEAVE_SHARE);
+        let is_long = self.memory.burst() >= LONG_BURST.mul_f64(LEAVE_SHARE);
         let loss = weather.loss / LEAVE_SHARE;
         if loss >= VERY_LOSSY || (is_long && loss >= BURSTY) {
             return 2;
@@ -238,7 +241,8 @@ impl Policy {
 }
 
 fn spacing(weather: &Weather, burst: Duration, copies: u8) -> Duration {
-    let wanted = burst.mul_f64(SPACING_BURSTS).clamp(SPACING_MIN, SPACING_MAX);
+    let beyond = if copies > 1 { BEYOND_TWO } else { BEYOND_ONE };
+    let wanted = burst.mul_f64(beyond).clamp(SPACING_MIN, SPACING_MAX);
     // The last copy is the one that must not be too late.
     let behind = |max: f64, per_s: f64| max / per_s.max(1.0) / f64::from(copies.max(1));
     let chat = behind(BEHIND_CHAT, weather.chat_per_s);

@@ -10,6 +10,8 @@ use super::super::policy::{DECIDE_EVERY, Plan, ShieldState, Weather};
 const STEP: Duration = Duration::from_micros(250);
 /// Loss is counted over this time, as probes do.
 const WINDOW_SLOTS: usize = 16;
+/// Bursts that their length is told from, as probes do.
+const BURSTS_MAX: usize = 64;
 const RTT_MIN: Duration = Duration::from_millis(200);
 const QUEUE_MAX: Duration = Duration::from_millis(500);
 
@@ -38,6 +40,8 @@ pub(crate) struct Load {
 pub(crate) struct Outcome {
     pub(crate) messages: u64,
     pub(crate) arrived: u64,
+    /// How late each of them was: zero, or as much as the copy that brought it.
+    pub(crate) late: Vec<Duration>,
     pub(crate) copies: u64,
     pub(crate) copied_bytes: u64,
     /// Steps from one count of copies to another.
@@ -53,6 +57,12 @@ pub(crate) struct Outcome {
 impl Outcome {
     pub(crate) fn residual(&self) -> f64 {
         1.0 - count(self.arrived) / count(self.messages)
+    }
+
+    /// Share of messages that came later than this, or never.
+    pub(crate) fn later_than(&self, time: Duration) -> f64 {
+        let late = self.late.iter().filter(|late| **late > time).count() as u64;
+        count(late + self.messages - self.arrived) / count(self.messages)
     }
 
     pub(crate) fn copies_each(&self) -> f64 {
@@ -73,13 +83,16 @@ pub(crate) struct Lab {
     pub(crate) now: Instant,
     random: Random,
     delayed: Delayed<usize>,
-    arrived: Vec<bool>,
+    /// When each message went, and how late it was when it came.
+    messages: Vec<(Instant, Option<Duration>)>,
     bad_until: Option<Instant>,
     good_until: Instant,
     backlog: f64,
     allowance: f64,
     slots: VecDeque<Slot>,
     gap: Option<(Instant, u32)>,
+    /// The last bursts: how long, and how many datagrams they cost.
+    gaps: VecDeque<(Duration, u32)>,
     heard: Instant,
 }
 
@@ -88,7 +101,6 @@ struct Slot {
     sent: u32,
     lost: u32,
     backlog_min: f64,
-    gaps: Vec<(Duration, u32)>,
 }
 
 impl Lab {
@@ -103,13 +115,14 @@ impl Lab {
             now,
             random: Random(seed),
             delayed: Delayed::new(4 << 20),
-            arrived: Vec::new(),
+            messages: Vec::new(),
             bad_until: None,
             good_until: now,
             backlog: 0.0,
             allowance: 0.0,
             slots: VecDeque::from([Slot::default()]),
             gap: None,
+            gaps: VecDeque::new(),
             heard: now,
         }
     }
@@ -117,7 +130,7 @@ impl Lab {
     /// Lets time pass. What is counted is counted anew.
     pub(crate) fn run(&mut self, time: Duration) -> Outcome {
         let mut outcome = Outcome::default();
-        self.arrived.clear();
+        self.messages.clear();
         let (end, mut decide) = (self.now + time, self.now);
         while self.now < end {
             if self.now >= decide {
@@ -129,8 +142,9 @@ impl Lab {
         }
         let settled = self.now + Duration::from_millis(100);
         self.send_due(settled, &mut outcome);
-        outcome.messages = self.arrived.len() as u64;
-        outcome.arrived = self.arrived.iter().filter(|arrived| **arrived).count() as u64;
+        outcome.messages = self.messages.len() as u64;
+        outcome.late = self.messages.iter().filter_map(|(_, late)| *late).collect();
+        outcome.arrived = outcome.late.len() as u64;
         outcome
     }
 
@@ -152,9 +166,9 @@ impl Lab {
     }
 
     fn send_new(&mut self, outcome: &mut Outcome) {
-        let (id, bytes) = (self.arrived.len(), self.load.bytes);
+        let (id, bytes) = (self.messages.len(), self.load.bytes);
         let arrives = self.offer(bytes);
-        self.arrived.push(arrives);
+        self.messages.push((self.now, arrives.then_some(Duration::ZERO)));
         let taken = self.dose.take(bytes, bytes, self.now);
         if let Ok(Plan { copies: copies @ 1.., spacing, .. }) = taken {
             outcome.spacing = spacing;
@@ -170,8 +184,10 @@ impl Lab {
             outcome.copies += 1;
             outcome.copied_bytes += copy.bytes.len() as u64;
             let arrives = self.offer(copy.bytes.len());
-            if let Some(first) = self.arrived.get_mut(copy.to) {
-                *first |= arrives;
+            if let Some((sent, late @ None)) = self.messages.get_mut(copy.to)
+                && arrives
+            {
+                *late = Some(copy.due.saturating_duration_since(*sent));
             }
             if let Some(after) = copy.again.take() {
                 copy.due += after;
@@ -189,7 +205,8 @@ impl Lab {
             if let Some((began, lost)) = self.gap.take()
                 && lost >= 2
             {
-                slot.gaps.push((self.now - began, lost));
+                self.gaps.push_back((self.now - began, lost));
+                self.gaps.drain(..self.gaps.len().saturating_sub(BURSTS_MAX));
             }
             self.heard = self.now;
         } else {
@@ -241,7 +258,7 @@ impl Lab {
     fn weather(&self) -> Weather {
         let sum = |of: fn(&Slot) -> u32| self.slots.iter().map(of).sum::<u32>();
         let (sent, lost) = (sum(|slot| slot.sent), sum(|slot| slot.lost));
-        let mut gaps: Vec<_> = self.slots.iter().flat_map(|slot| slot.gaps.clone()).collect();
+        let mut gaps: Vec<_> = self.gaps.iter().copied().collect();
         gaps.sort();
         let all: u32 = gaps.iter().map(|(_, lost)| lost).sum();
         let mut seen = 0;
