@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use antipode_proto::registry::v1::Carrier;
-use antipode_proto::trunk::v1::Cause;
+use antipode_proto::trunk::v1::{Cause, RequestHead};
 use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::{CoreTarget, NodeIdentity, OpenError};
 use antipode_tunnel::{Class, PeerConfig, PrivateKey, PublicKey, TRUNK_PORT, Tunnel, TunnelConfig};
@@ -313,19 +313,19 @@ async fn a_silent_core_gets_no_new_sessions() {
     }
     assert!(!node.trunks.is_up_to("core-3"));
     assert_eq!(node.trunks.open_at("core-3", request("/")).err(), Some(OpenError::NoCore));
-    let mut ports = Vec::new();
-    for _ in 0..3 {
-        ports.push(node.trunks.open_at("core-2", request("/")).expect("the trunk is up"));
-        other.accepted.recv().await.expect("the session arrives where it was sent");
-    }
-    ports.push(node.trunks.open(request("/")).expect("the trunk is up"));
-    silent.accepted.recv().await.expect("the session arrives where the fewest are");
+    let mut ports = vec![node.trunks.open_at("core-2", request("/")).expect("the trunk is up")];
+    other.accepted.recv().await.expect("the session arrives where it was sent");
+    ports.push(node.trunks.open_at("core-1", request("/")).expect("the trunk is up"));
+    silent.accepted.recv().await.expect("the session arrives where it was sent");
 
     path.cut_both();
     sleep(Duration::from_secs(2)).await;
     assert!(node.trunks.is_up_to("core-1"), "its lanes stand, for all that is known");
-    for _ in 0..5 {
-        ports.push(node.trunks.open(request("/")).expect("there is another core"));
+    for client in 0..16 {
+        // Whosever clients they are.
+        let client_ip = format!("203.0.113.{client}");
+        let head = RequestHead { client_ip, ..request("/") };
+        ports.push(node.trunks.open(head).expect("there is another core"));
         other.accepted.recv().await.expect("the session arrives at the core that is heard");
     }
 }

@@ -6,8 +6,8 @@ mod world;
 use std::time::Duration;
 
 use antipode_proto::registry::v1::Carrier;
-use antipode_proto::trunk::v1::{Cause, ResponseHead};
-use antipode_trunk::{Body, OpenError};
+use antipode_proto::trunk::v1::{Cause, RequestHead, ResponseHead};
+use antipode_trunk::{Body, CoreTarget, OpenError};
 use tokio::time::timeout;
 
 use world::{Core, Node, World, chunk, end, next, request};
@@ -204,4 +204,56 @@ async fn a_restarted_node_ends_its_sessions_at_the_core() {
     again.dial(core.target(Carrier::Quic));
     let ended = timeout(Duration::from_secs(5), far.deliver()).await.expect("in time");
     assert_eq!(ended.expect_err("its clients are gone").cause, Cause::ClientLost);
+}
+
+/// Clients keep to their cores, and go to the next one while theirs is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_are_spread_over_cores_and_keep_to_theirs() {
+    let world = World::new();
+    let mut one = Core::start(&world, [1; 16]).await;
+    let mut two = Core::start(&world, [3; 16]).await;
+    let node = Node::start(&world, [2; 16]);
+    let cutter = world::Cutter::start(two.tcp).await;
+    one.admit(&["node-1"]);
+    two.admit(&["node-1"]);
+    let second =
+        CoreTarget { member_id: "core-2".into(), ..two.target_at(Carrier::Tcp, cutter.address) };
+    node.trunks.set_cores(vec![one.target(Carrier::Tcp), second]);
+    while !(node.trunks.is_up_to("core-1") && node.trunks.is_up_to("core-2")) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut ports = Vec::new();
+    let mut open = |client: usize| {
+        let client_ip = format!("203.0.113.{client}");
+        ports.push(node.trunks.open(RequestHead { client_ip, ..request("/") }).expect("up"));
+    };
+    let mut homes = Vec::new();
+    for _ in 0..2 {
+        for client in 0..24 {
+            open(client);
+            let home = timeout(Duration::from_secs(5), async {
+                tokio::select! {
+                    incoming = one.accepted.recv() => (1, incoming),
+                    incoming = two.accepted.recv() => (2, incoming),
+                }
+            });
+            let (home, incoming) = home.await.expect("it arrives");
+            homes.push((home, incoming));
+        }
+    }
+    let home = |at: usize| homes[at].0;
+    assert!((0..24).all(|client| home(client) == home(client + 24)), "each keeps to its own");
+    let at_two = (0..24).filter(|client| home(*client) == 2).count();
+    assert!((4..=20).contains(&at_two), "{at_two} of 24 at the second");
+
+    // Port 1 of loopback refuses.
+    cutter.redirect((std::net::Ipv6Addr::LOCALHOST, 1).into());
+    cutter.cut();
+    while node.trunks.is_up_to("core-2") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for client in 0..24 {
+        open(client);
+        timeout(Duration::from_secs(5), one.accepted.recv()).await.expect("in time");
+    }
 }

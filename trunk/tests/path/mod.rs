@@ -13,6 +13,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+/// What a limited path holds before it drops: a common size of such queues.
+const QUEUE: Duration = Duration::from_millis(200);
+
+/// IPv4 and UDP.
+const HEADERS_BYTES: u64 = 28;
+
 /// Which ways nothing passes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cut {
@@ -26,6 +32,10 @@ pub(crate) struct Cut {
 struct Rules {
     cut: Cut,
     one_way: Duration,
+    /// Bytes a second each way; 0: as many as come.
+    rate: u64,
+    /// Until when each way is busy.
+    busy: [Option<Instant>; 2],
     /// One packet in so many is lost; 0: none is.
     loses_one_in: u64,
     passed: u64,
@@ -46,8 +56,16 @@ impl Path {
     pub(crate) async fn start(core: SocketAddr, one_way: Duration) -> Self {
         let front = Arc::new(bind(core).await);
         let address = front.local_addr().unwrap();
-        let rules =
-            Rules { cut: Cut::default(), one_way, loses_one_in: 0, passed: 0, core, node: None };
+        let rules = Rules {
+            cut: Cut::default(),
+            one_way,
+            rate: 0,
+            busy: [None; 2],
+            loses_one_in: 0,
+            passed: 0,
+            core,
+            node: None,
+        };
         let rules = Arc::new(Mutex::new(rules));
         let (rebind, rebound) = watch::channel(());
         let mut tasks = JoinSet::new();
@@ -71,6 +89,11 @@ impl Path {
         self.rules.lock().loses_one_in = packets;
     }
 
+    /// A bottleneck each way, with a queue of [`QUEUE`] before it.
+    pub(crate) fn limit(&self, bits_per_second: u64) {
+        self.rules.lock().rate = bits_per_second / 8;
+    }
+
     /// The core sees the node at another port; what is sent to the old one is lost.
     pub(crate) fn rebind(&self) {
         self.rebind.send_replace(());
@@ -84,10 +107,24 @@ impl Path {
 
 impl Rules {
     /// When and whether a packet arrives.
-    fn judge(&mut self, is_cut: impl Fn(Cut) -> bool) -> Option<Instant> {
+    fn judge(&mut self, way: usize, len: usize, is_cut: bool) -> Option<Instant> {
         self.passed += 1;
         let is_lost = self.loses_one_in > 0 && self.passed.is_multiple_of(self.loses_one_in);
-        (!is_cut(self.cut) && !is_lost).then(|| Instant::now() + self.one_way)
+        if is_cut || is_lost {
+            return None;
+        }
+        let now = Instant::now();
+        if self.rate == 0 {
+            return Some(now + self.one_way);
+        }
+        let begins = self.busy[way].map_or(now, |busy| busy.max(now));
+        if begins - now > QUEUE {
+            return None;
+        }
+        let bytes = u64::try_from(len).unwrap() + HEADERS_BYTES;
+        let ends = begins + Duration::from_nanos(bytes * 1_000_000_000 / self.rate);
+        self.busy[way] = Some(ends);
+        Some(ends + self.one_way)
     }
 }
 
@@ -103,7 +140,8 @@ async fn carry(front: Arc<UdpSocket>, rules: Arc<Mutex<Rules>>, mut rebound: wat
                 let Ok((len, node)) = received else { continue };
                 let mut rules = rules.lock();
                 rules.node = Some(node);
-                if let Some(due) = rules.judge(|cut| cut.up) {
+                let is_cut = rules.cut.up;
+                if let Some(due) = rules.judge(0, len, is_cut) {
                     let _ = up.send((due, from_node[..len].to_vec(), rules.core));
                 }
             }
@@ -111,7 +149,8 @@ async fn carry(front: Arc<UdpSocket>, rules: Arc<Mutex<Rules>>, mut rebound: wat
                 let Ok((len, _)) = received else { continue };
                 let mut rules = rules.lock();
                 let Some(node) = rules.node else { continue };
-                if let Some(due) = rules.judge(|cut| cut.down) {
+                let is_cut = rules.cut.down;
+                if let Some(due) = rules.judge(1, len, is_cut) {
                     let _ = down.send((due, from_core[..len].to_vec(), node));
                 }
             }
