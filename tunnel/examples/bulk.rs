@@ -1,7 +1,7 @@
 //! How fast one QUIC stream goes through two tunnels on loopback, beside the same without tunnels.
 //!
 //! `cargo run --release -p antipode-tunnel --example bulk [MEGABYTES]` prints one JSON line a case.
-//! Both ends run in this process, on one thread or on two; compare rows of one run only.
+//! Both ends run in this process, on one thread or each on its own; compare rows of one run only.
 
 #![allow(clippy::print_stdout, reason = "a measurement prints its figures")]
 
@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use antipode_tunnel::congestion::{Flows, Warmth};
 use antipode_tunnel::{
-    Class, Metrics, PeerConfig, PrivateKey, TRUNK_PORT, Tasks, TrunkTuning, Tunnel, TunnelConfig,
-    transport_config,
+    Class, Metrics, PeerConfig, PrivateKey, PublicKey, TRUNK_PORT, Tasks, TrunkTuning, Tunnel,
+    TunnelConfig, transport_config,
 };
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, Runtime, TokioRuntime};
+use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, Runtime as _, TokioRuntime};
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -31,9 +33,8 @@ fn main() -> Result<(), Failure> {
     let megabytes = std::env::args().nth(1).map_or(Ok(1000), |text| text.parse())?;
     for threads in [1, 2] {
         for carrier in [Carrier::Loopback, Carrier::Tunnel] {
-            let runtime = runtime(threads)?;
             let cpu = cpu_seconds()?;
-            let (took, lost) = runtime.block_on(transfer(carrier, megabytes))?;
+            let (took, lost) = transfer(carrier, threads, megabytes)?;
             let seconds = took.as_secs_f64();
             let cpu = cpu_seconds()? - cpu;
             let size = f64::from(megabytes);
@@ -49,32 +50,65 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
-    if threads == 1 {
-        return tokio::runtime::Builder::new_current_thread().enable_all().build();
-    }
-    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-async fn transfer(carrier: Carrier, megabytes: u32) -> Result<(Duration, u64), Failure> {
-    let tasks = Tasks::default();
-    let (here, there, target) = sockets(carrier, &tasks)?;
+/// Both ends on one runtime of one thread, or each on its own, as a node and a core have.
+fn transfer(carrier: Carrier, threads: usize, megabytes: u32) -> Result<(Duration, u64), Failure> {
+    let (node, core) = (PrivateKey::generate(), PrivateKey::generate());
+    let (tell, told) = oneshot::channel();
     let (server, client) = configs()?;
-    let config = EndpointConfig::default;
-    let runtime = || Arc::new(TokioRuntime);
-    let accepting = Endpoint::new_with_abstract_socket(config(), Some(server), there, runtime())?;
-    let mut dialing = Endpoint::new_with_abstract_socket(config(), None, here, runtime())?;
-    dialing.set_default_client_config(client);
+    let there = End { carrier, own: core.clone(), peer: node.public_key() };
+    let here = End { carrier, own: node, peer: core.public_key() };
+    if threads == 1 {
+        return runtime()?.block_on(async {
+            let receiving = receive(there, tell, server);
+            let (sent, received) = tokio::join!(send(here, told, client, megabytes), receiving);
+            received?;
+            sent
+        });
+    }
+    let receiver = std::thread::spawn(move || runtime()?.block_on(receive(there, tell, server)));
+    let sent = runtime()?.block_on(send(here, told, client, megabytes));
+    receiver.join().map_err(|_| "the receiver panicked")??;
+    sent
+}
 
-    let receiver = tasks.tracker.spawn(async move {
-        let incoming = accepting.accept().await.ok_or("no one came")?;
-        let connection = incoming.await?;
-        let (mut answer, mut stream) = connection.accept_bi().await?;
-        while stream.read_chunk(usize::MAX, true).await?.is_some() {}
-        answer.finish()?;
-        connection.closed().await;
-        Ok::<_, Failure>(())
-    });
+async fn receive(
+    end: End,
+    tell: oneshot::Sender<SocketAddr>,
+    config: quinn::ServerConfig,
+) -> Result<(), Failure> {
+    let tasks = Tasks::default();
+    let (socket, outside) = end.socket(None, &tasks)?;
+    let accepting = endpoint(Some(config), socket)?;
+    tell.send(outside).map_err(|_| "nobody sends")?;
+    let incoming = accepting.accept().await.ok_or("no one came")?;
+    let connection = incoming.await?;
+    let (mut answer, mut stream) = connection.accept_bi().await?;
+    while stream.read_chunk(usize::MAX, true).await?.is_some() {}
+    answer.finish()?;
+    connection.closed().await;
+    tasks.stop.cancel();
+    Ok(())
+}
+
+async fn send(
+    end: End,
+    told: oneshot::Receiver<SocketAddr>,
+    config: quinn::ClientConfig,
+    megabytes: u32,
+) -> Result<(Duration, u64), Failure> {
+    let tasks = Tasks::default();
+    let outside = told.await?;
+    let target = match end.carrier {
+        Carrier::Loopback => outside,
+        Carrier::Tunnel => SocketAddr::new(end.peer.address().into(), TRUNK_PORT),
+    };
+    let (socket, _) = end.socket(Some(outside), &tasks)?;
+    let mut dialing = endpoint(None, socket)?;
+    dialing.set_default_client_config(config);
     let connection = dialing.connect(target, "bulk")?.await?;
     let (mut stream, mut answer) = connection.open_bi().await?;
     let megabyte = bytes::Bytes::from(vec![0x5a; 1_000_000]);
@@ -87,35 +121,47 @@ async fn transfer(carrier: Carrier, megabytes: u32) -> Result<(Duration, u64), F
     let took = started.elapsed();
     let lost = connection.stats().path.lost_packets;
     connection.close(0u8.into(), b"");
-    receiver.await??;
+    dialing.wait_idle().await;
     tasks.stop.cancel();
     Ok((took, lost))
 }
 
-type Sockets = (Arc<dyn AsyncUdpSocket>, Arc<dyn AsyncUdpSocket>, SocketAddr);
+fn endpoint(
+    server: Option<quinn::ServerConfig>,
+    socket: Arc<dyn AsyncUdpSocket>,
+) -> Result<Endpoint, Failure> {
+    let config = EndpointConfig::default();
+    Ok(Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))?)
+}
 
-fn sockets(carrier: Carrier, tasks: &Tasks) -> Result<Sockets, Failure> {
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    if carrier == Carrier::Loopback {
-        let bind = || {
+/// What an end is made of.
+struct End {
+    carrier: Carrier,
+    own: PrivateKey,
+    peer: PublicKey,
+}
+
+type Opened = (Arc<dyn AsyncUdpSocket>, SocketAddr);
+
+impl End {
+    /// A socket for quinn and the address outside the tunnel; the end that dials knows the other's.
+    fn socket(&self, there: Option<SocketAddr>, tasks: &Tasks) -> Result<Opened, Failure> {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        if self.carrier == Carrier::Loopback {
             let socket = socket2::Socket::from(std::net::UdpSocket::bind(any)?);
             // As the tunnel's own socket: smaller ones overflow and measure retransmission.
             socket.set_recv_buffer_size(4 << 20)?;
             socket.set_send_buffer_size(4 << 20)?;
-            TokioRuntime.wrap_udp_socket(socket.into())
-        };
-        let (here, there) = (bind()?, bind()?);
-        let target = there.local_addr()?;
-        return Ok((here, there, target));
+            let socket = std::net::UdpSocket::from(socket);
+            let outside = socket.local_addr()?;
+            return Ok((TokioRuntime.wrap_udp_socket(socket)?, outside));
+        }
+        let config = TunnelConfig::new(self.own.clone(), any);
+        let tunnel = Tunnel::bind(config, tasks, Metrics::default())?;
+        tunnel.set_peers(vec![PeerConfig { endpoint: there, ..PeerConfig::new(self.peer) }]);
+        let port = if there.is_some() { 0 } else { TRUNK_PORT };
+        Ok((tunnel.udp_socket(port, Class::Bulk)?, tunnel.local_addr()))
     }
-    let bind =
-        || Tunnel::bind(TunnelConfig::new(PrivateKey::generate(), any), tasks, Metrics::default());
-    let (node, core) = (bind()?, bind()?);
-    let endpoint = Some(core.local_addr());
-    node.set_peers(vec![PeerConfig { endpoint, ..PeerConfig::new(core.public_key()) }]);
-    core.set_peers(vec![PeerConfig::new(node.public_key())]);
-    let target = SocketAddr::new(core.address().into(), TRUNK_PORT);
-    Ok((node.udp_socket(0, Class::Chat)?, core.udp_socket(TRUNK_PORT, Class::Chat)?, target))
 }
 
 fn configs() -> Result<(quinn::ServerConfig, quinn::ClientConfig), Failure> {
