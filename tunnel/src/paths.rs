@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use crate::way::{StreamId, ThroughId, Way};
 
-/// Ways to one peer that are tried; more are left out, the last first. A name may resolve to any
-/// number of addresses, and every one of them is probed for as long as the peer is on the roster.
-pub const CANDIDATES_MAX: usize = 16;
+/// Ways of one kind to one peer that are tried; more are left out, the last first. A name may
+/// resolve to any number of addresses, and every one of them is probed for as long as the peer is on
+/// the roster.
+pub const CANDIDATES_MAX: usize = 8;
 
 /// Where a stream to a peer goes.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -1,12 +1,15 @@
 //! One type for both ways to have a tunnel: in this process, or an interface of the host.
 
+use std::future::pending;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::class::Class;
 use crate::hosted::{HostedError, HostedTunnel};
 use crate::key::PublicKey;
+use crate::paths::Candidate;
 use crate::peer::{PeerConfig, PeerState};
+use crate::shield::QuicCounts;
 use crate::tunnel::{SocketError, Tunnel};
 
 /// What carries a program's trunks.
@@ -71,6 +74,31 @@ impl Underlay {
         }
     }
 
+    /// Sets the ways to a peer; see [`Tunnel::set_candidates`]. An interface of the host knows one
+    /// endpoint, [`PeerConfig::endpoint`].
+    pub fn set_candidates(&self, peer: &PublicKey, candidates: Vec<Candidate>) {
+        match self {
+            Self::InProcess(tunnel) => tunnel.set_candidates(peer, candidates),
+            Self::Hosted(_) => {}
+        }
+    }
+
+    /// Waits until a peer's names are to be looked up again; see [`Tunnel::unresolved`].
+    pub async fn unresolved(&self) -> PublicKey {
+        match self {
+            Self::InProcess(tunnel) => tunnel.unresolved().await,
+            Self::Hosted(_) => pending().await,
+        }
+    }
+
+    /// Waits until the way to a peer is another one; see [`Tunnel::way_changed`].
+    pub async fn way_changed(&self) -> Ipv6Addr {
+        match self {
+            Self::InProcess(tunnel) => tunnel.way_changed().await,
+            Self::Hosted(_) => pending().await,
+        }
+    }
+
     /// Begins a handshake with a peer now; see [`Tunnel::handshake`]. An interface of the host
     /// begins its own.
     pub fn handshake(&self, peer: &PublicKey) {
@@ -84,6 +112,15 @@ impl Underlay {
     pub fn handshake_to(&self, inner: Ipv6Addr) {
         match self {
             Self::InProcess(tunnel) => tunnel.handshake_to(inner),
+            Self::Hosted(_) => {}
+        }
+    }
+
+    /// Takes what QUIC has counted towards a peer; see [`Tunnel::note_quic`]. An interface of the host
+    /// has no shield.
+    pub fn note_quic(&self, inner: Ipv6Addr, counts: QuicCounts) {
+        match self {
+            Self::InProcess(tunnel) => tunnel.note_quic(inner, counts),
             Self::Hosted(_) => {}
         }
     }

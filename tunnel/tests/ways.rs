@@ -120,12 +120,12 @@ async fn the_way_that_answers_is_taken_and_left_when_it_is_cut() {
     let far = pair.core.local_addr();
     let (one, other) = (Relay::to(far).await, Relay::to(far).await);
     other.cut(true);
-    let changes = pair.node.way_changes(pair.core.address());
     pair.set(&[other.address, one.address]);
     let node = || pair.node.peers().remove(0);
     until("a handshake", Duration::from_secs(2), || has_keys(&node())).await;
     assert_eq!(pair.way(), Some(one.address));
-    assert_eq!(*changes.borrow(), 0, "the first way is no change");
+    let changed = || tokio::time::timeout(Duration::from_millis(50), pair.node.way_changed());
+    assert!(changed().await.is_err(), "the first way is no change");
 
     other.cut(false);
     tokio::time::sleep(Duration::from_millis(2500)).await;
@@ -133,7 +133,8 @@ async fn the_way_that_answers_is_taken_and_left_when_it_is_cut() {
     one.cut(true);
     let moved = Duration::from_secs(3);
     until("leaving", moved, || pair.way() == Some(other.address)).await;
-    assert_eq!(*changes.borrow(), 1);
+    assert_eq!(changed().await.unwrap(), pair.core.address());
+    assert!(changed().await.is_err(), "it is told once");
     let ports = [pair.node.local_addr().port(), other.address.port()];
     until("the core follows", Duration::from_secs(1), || {
         let core = pair.core.peers().remove(0);

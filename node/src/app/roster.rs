@@ -1,34 +1,37 @@
-//! From the gateway's roster to tunnels and trunks: where each core is, and which of its addresses
-//! works.
+//! From the gateway's roster to tunnels and trunks: where each core is. Which of its addresses is
+//! used the tunnel finds out; for an interface of the host, which knows one, they are tried in turns
+//! here.
+
+mod lookups;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use antipode_proto::registry::v1::{Carrier as CarrierKind, Peer, Role, Roster};
+use antipode_proto::registry::v1::{Carrier as CarrierKind, Peer, Role, Roster, TunnelReport};
 use antipode_runtime::member::Member;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_runtime::telemetry::chain;
 use antipode_trunk::{CoreTarget, Trunks, tunnel_report};
-use antipode_tunnel::{PeerConfig, PeerState, PublicKey, StreamTls, Underlay};
-use tokio::net::lookup_host;
+use antipode_tunnel::{Candidate, PeerConfig, PeerState, PublicKey, StreamTls, Underlay};
+use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
+use self::lookups::{Found, Lookups};
+use super::mesh::Mesh;
 use super::report::Tunnels;
 use super::streams::Streams;
 use crate::config::{Carrier, Config};
 
 /// How often the tunnels are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// A core that says nothing for so long is looked for at its next address: longer than WireGuard's
-/// own attempts (5 s each) and the tunnel's watchdog need.
+/// A core that says nothing for so long is looked up again, and looked for at its next address:
+/// longer than WireGuard's own attempts (5 s each) and the tunnel's watchdog need.
 const LOST_AFTER: Duration = Duration::from_secs(25);
 /// Keeps NAT's view of the tunnel alive, and shows a dead core: WireGuard's own figure is 25 s, too
 /// long for that.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-/// A name that does not resolve is left for the next round.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Follows the roster for as long as the program lives; the report is what the gateway is told.
 pub(super) fn follow(
@@ -36,6 +39,7 @@ pub(super) fn follow(
     underlay: &Underlay,
     trunks: &Trunks,
     config: &Config,
+    mesh: Mesh,
     shutdown: &Shutdown,
 ) -> Tunnels {
     let tunnels = Tunnels::default();
@@ -47,6 +51,8 @@ pub(super) fn follow(
         carrier: config.trunk.carrier,
         overrides: overrides(config),
         cores: BTreeMap::new(),
+        lookups: Lookups::default(),
+        mesh,
         tunnels: Arc::clone(&tunnels),
     };
     shutdown.spawn_service(async move {
@@ -71,6 +77,8 @@ struct Follower {
     overrides: BTreeMap<String, String>,
     /// By member id.
     cores: BTreeMap<String, Core>,
+    lookups: Lookups,
+    mesh: Mesh,
     tunnels: Tunnels,
 }
 
@@ -79,11 +87,13 @@ struct Follower {
 struct Core {
     peer: Peer,
     public_key: PublicKey,
-    /// Which of its addresses is tried; counts on.
+    addresses: Vec<SocketAddr>,
+    /// Its names are to be looked up.
+    is_stale: bool,
+    /// Which of them is tried where only one can be; counts on.
     attempt: usize,
     /// Looks without a sign of life.
     silent: Duration,
-    endpoint: Option<SocketAddr>,
 }
 
 impl Follower {
@@ -95,6 +105,7 @@ impl Follower {
             let stays = cores().any(|peer| peer.member_id == *member_id);
             if !stays {
                 info!(core = core.peer.name, "core off the roster");
+                self.underlay.set_candidates(&core.public_key, Vec::new());
             }
             stays
         });
@@ -115,13 +126,18 @@ impl Follower {
         };
         let key = PublicKey::from(key);
         match self.cores.get_mut(&peer.member_id) {
-            Some(core) if core.peer.endpoints == peer.endpoints => {
+            // Until the new ones are looked up the old ones may serve.
+            Some(core) if core.public_key == key => {
+                core.is_stale |= core.peer.endpoints != peer.endpoints;
                 core.peer = peer;
-                core.public_key = key;
             }
             Some(_) | None => {
                 info!(core = peer.name, region = peer.region, "core on the roster");
-                self.cores.insert(peer.member_id.clone(), Core::new(peer, key));
+                let core = Core::new(peer, key);
+                let before = self.cores.insert(core.peer.member_id.clone(), core);
+                if let Some(before) = before {
+                    self.underlay.set_candidates(&before.public_key, Vec::new());
+                }
             }
         }
     }
@@ -129,14 +145,38 @@ impl Follower {
     /// Goes by the roster that was taken over, until there is a newer one: it may be dropped at any
     /// time, and waits for names and for the interface.
     async fn keep_up(&mut self) {
-        for core in self.cores.values_mut().filter(|core| core.endpoint.is_none()) {
-            core.resolve().await;
+        for core in self.cores.values_mut().filter(|core| core.is_stale) {
+            core.is_stale = false;
+            self.lookups.begin(&core.peer);
         }
         self.set_peers().await;
         self.set_trunks();
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.reset();
         loop {
-            tokio::time::sleep(LOOK_INTERVAL).await;
-            self.look().await;
+            let Self { lookups, underlay, trunks, .. } = self;
+            tokio::select! {
+                found = lookups.next() => self.take_found(found).await,
+                key = underlay.unresolved() => {
+                    let unresolved = self.cores.values().filter(|core| core.public_key == key);
+                    unresolved.for_each(|core| self.lookups.begin(&core.peer));
+                }
+                address = underlay.way_changed() => trunks.handle_way_changed(address),
+                _ = look.tick() => self.look().await,
+            }
+        }
+    }
+
+    /// Takes over where a core is. What is not found now may still be there.
+    async fn take_found(&mut self, found: Found) {
+        let Found { member_id, addresses } = found;
+        if let Some(core) = self.cores.get_mut(&member_id)
+            && !addresses.is_empty()
+            && core.addresses != addresses
+        {
+            core.addresses = addresses;
+            self.set_peers().await;
         }
     }
 
@@ -145,11 +185,22 @@ impl Follower {
     }
 
     async fn set_peers(&mut self) {
+        let is_hosted = matches!(self.underlay, Underlay::Hosted(_));
         let streams = &mut self.streams;
-        let peers = self.cores.values().map(|core| core.config(streams.tls(&core.peer))).collect();
+        let config = |core: &Core| {
+            let endpoint = if is_hosted { core.turn() } else { None };
+            PeerConfig { endpoint, ..core.config(streams.tls(&core.peer)) }
+        };
+        let peers = self.cores.values().map(config).collect();
         if let Err(error) = self.underlay.set_peers(peers).await {
             let error = chain(&error);
             warn!(error, "the tunnel's interface does not take its peers");
+        }
+        for core in self.cores.values() {
+            let mut candidates: Vec<_> =
+                core.addresses.iter().copied().map(Candidate::Udp).collect();
+            candidates.extend(self.streams.candidates(&core.peer));
+            self.underlay.set_candidates(&core.public_key, candidates);
         }
     }
 
@@ -190,13 +241,14 @@ impl Follower {
         for (member_id, core) in &mut self.cores {
             let state = states.iter().find(|state| state.public_key == core.public_key);
             let trunk = trunks.iter().find(|trunk| &trunk.member_id == member_id);
-            reports.push(tunnel_report(member_id, state, trunk));
+            let via = self.mesh.via(state);
+            reports.push(TunnelReport { via, ..tunnel_report(member_id, state, trunk) });
             if trunk.is_some_and(|trunk| trunk.lanes_up == 0) {
                 // The core may have heard of us only now, or have lost its keys with a restart.
                 self.underlay.handshake(&core.public_key);
             }
             if core.look(state) {
-                core.resolve().await;
+                self.lookups.begin(&core.peer);
                 moved = true;
             }
         }
@@ -209,16 +261,19 @@ impl Follower {
 
 impl Core {
     fn new(peer: Peer, public_key: PublicKey) -> Self {
-        Self { peer, public_key, attempt: 0, silent: Duration::ZERO, endpoint: None }
+        let (addresses, silent) = (Vec::new(), Duration::ZERO);
+        Self { peer, public_key, addresses, is_stale: true, attempt: 0, silent }
     }
 
     fn config(&self, stream_tls: Option<StreamTls>) -> PeerConfig {
-        PeerConfig {
-            endpoint: self.endpoint,
-            stream_tls,
-            keepalive: Some(KEEPALIVE),
-            ..PeerConfig::new(self.public_key)
-        }
+        let keepalive = Some(KEEPALIVE);
+        PeerConfig { stream_tls, keepalive, ..PeerConfig::new(self.public_key) }
+    }
+
+    /// The address whose turn it is.
+    fn turn(&self) -> Option<SocketAddr> {
+        let turn = self.attempt.checked_rem(self.addresses.len())?;
+        self.addresses.get(turn).copied()
     }
 
     /// Counts a look; tells whether the core is to be looked for anew.
@@ -229,31 +284,12 @@ impl Core {
             return false;
         }
         self.silent += LOOK_INTERVAL;
-        if self.silent < LOST_AFTER && self.endpoint.is_some() {
+        if self.silent < LOST_AFTER && !self.addresses.is_empty() {
             return false;
         }
         self.silent = Duration::ZERO;
         self.attempt += 1;
         true
-    }
-
-    /// Looks the core's names up and takes the address whose turn it is.
-    async fn resolve(&mut self) {
-        let mut addresses = Vec::new();
-        for endpoint in &self.peer.endpoints {
-            match tokio::time::timeout(RESOLVE_TIMEOUT, lookup_host(endpoint.as_str())).await {
-                Ok(Ok(found)) => addresses.extend(found),
-                Ok(Err(error)) => {
-                    warn!(core = self.peer.name, endpoint, %error, "a core's address is unknown");
-                }
-                Err(_) => {
-                    warn!(core = self.peer.name, endpoint, "looking up a core's address hangs");
-                }
-            }
-        }
-        if let Some(turn) = self.attempt.checked_rem(addresses.len()) {
-            self.endpoint = Some(addresses[turn]);
-        }
     }
 }
 
@@ -277,40 +313,43 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_silent_core_is_tried_at_its_next_address() {
-        let peer = Peer {
-            endpoints: vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()],
-            ..Peer::default()
-        };
-        let mut core = Core::new(peer, PublicKey::from([7; 32]));
-        core.resolve().await;
-        assert_eq!(core.endpoint.unwrap().port(), 1);
+    #[test]
+    fn a_silent_core_is_tried_at_its_next_address() {
+        let mut core = Core::new(Peer::default(), PublicKey::from([7; 32]));
+        assert_eq!(core.turn(), None);
+        assert!(core.look(None), "its names are looked up again");
+        core.addresses = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port))).to_vec();
+        let first = core.turn();
 
         let looks = (1..100).find(|_| core.look(None)).unwrap();
         assert_eq!(looks, 25);
-        core.resolve().await;
-        assert_eq!(core.endpoint.unwrap().port(), 2);
+        assert_ne!(core.turn(), first);
         assert!(!core.look(None));
     }
 
-    /// Names that don't resolve must not keep a core that was removed.
-    #[tokio::test]
-    async fn a_core_off_the_roster_is_out_before_names_are_looked_up() {
-        let shutdown = Shutdown::default();
+    fn follower(shutdown: &Shutdown) -> Follower {
         let key = antipode_tunnel::PrivateKey::generate();
         let config = antipode_tunnel::TunnelConfig::new(key, "127.0.0.1:0".parse().unwrap());
         let metrics = antipode_tunnel::Metrics::register(&mut Registry::default());
         let tunnel = Tunnel::bind(config, &shutdown.tasks(), metrics).unwrap();
-        let mut follower = Follower {
+        Follower {
             streams: Streams::default(),
             underlay: Underlay::InProcess(tunnel),
             trunks: Trunks::in_memory().0,
             carrier: Carrier::Quic,
             overrides: BTreeMap::new(),
             cores: BTreeMap::new(),
+            lookups: Lookups::default(),
+            mesh: Mesh::default(),
             tunnels: Tunnels::default(),
-        };
+        }
+    }
+
+    /// Names that don't resolve must not keep a core that was removed.
+    #[tokio::test]
+    async fn a_core_off_the_roster_is_out_before_names_are_looked_up() {
+        let shutdown = Shutdown::default();
+        let mut follower = follower(&shutdown);
         let peer = |id: &str, key: u8| Peer {
             member_id: id.to_owned(),
             role: Role::Core.into(),
@@ -347,11 +386,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_does_not_resolve_keeps_what_was_known() {
-        let peer = Peer { endpoints: vec!["127.0.0.1:1".to_owned()], ..Peer::default() };
-        let mut core = Core::new(peer, PublicKey::from([7; 32]));
-        core.resolve().await;
-        core.peer.endpoints = vec!["no port".to_owned()];
-        core.resolve().await;
-        assert_eq!(core.endpoint.unwrap().port(), 1);
+        let shutdown = Shutdown::default();
+        let mut follower = follower(&shutdown);
+        let peer = Peer { wireguard_public_key: vec![7; 32].into(), ..Peer::default() };
+        follower.take_core(peer);
+        let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        for (found, known) in [(vec![address], vec![address]), (Vec::new(), vec![address])] {
+            let found = Found { member_id: String::new(), addresses: found };
+            follower.take_found(found).await;
+            assert_eq!(follower.cores[""].addresses, known);
+        }
+        shutdown.stop_now();
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::machine::Paths;
 use super::{Candidate, StreamEvent, StreamTarget, WayState};
@@ -35,9 +35,15 @@ pub(crate) struct Courses {
     events: Mutex<Vec<Event>>,
     woken: Notify,
     views: RwLock<BTreeMap<PublicKey, View>>,
-    changes: Mutex<BTreeMap<Ipv6Addr, watch::Sender<u64>>>,
-    unresolved: Mutex<BTreeSet<PublicKey>>,
-    resolve: Notify,
+    changed: Wanted<Ipv6Addr>,
+    unresolved: Wanted<PublicKey>,
+}
+
+/// What somebody waits to be told of, each once however often it was said.
+#[derive(Debug)]
+struct Wanted<T> {
+    said: Mutex<BTreeSet<T>>,
+    notify: Notify,
 }
 
 /// What was heard of a way.
@@ -70,6 +76,28 @@ struct Bridge {
     rebound: Option<Instant>,
 }
 
+impl<T> Default for Wanted<T> {
+    fn default() -> Self {
+        Self { said: Mutex::default(), notify: Notify::new() }
+    }
+}
+
+impl<T: Ord> Wanted<T> {
+    fn say(&self, what: T) {
+        self.said.lock().insert(what);
+        self.notify.notify_one();
+    }
+
+    async fn next(&self) -> T {
+        loop {
+            if let Some(what) = self.said.lock().pop_first() {
+                return what;
+            }
+            self.notify.notified().await;
+        }
+    }
+}
+
 impl Courses {
     pub(crate) fn new(listen: SocketAddr) -> Self {
         Self {
@@ -78,9 +106,8 @@ impl Courses {
             events: Mutex::default(),
             woken: Notify::new(),
             views: RwLock::default(),
-            changes: Mutex::default(),
-            unresolved: Mutex::default(),
-            resolve: Notify::new(),
+            changed: Wanted::default(),
+            unresolved: Wanted::default(),
         }
     }
 
@@ -111,24 +138,17 @@ impl Tunnel {
         courses.woken.notify_one();
     }
 
-    /// Counts the changes of the way to the peer that owns an address inside the tunnel: what was
-    /// learned of the path before (round trip, MTU, window) is not true of it any more.
-    #[must_use]
-    pub fn way_changes(&self, inner: Ipv6Addr) -> watch::Receiver<u64> {
-        let mut changes = self.shared().courses.changes.lock();
-        changes.entry(inner).or_insert_with(|| watch::channel(0).0).subscribe()
+    /// Waits until the way to some peer is another one, and tells its address inside the tunnel:
+    /// what was learned of the path before (round trip, MTU, window) is not true of it any more.
+    /// For one waiter.
+    pub async fn way_changed(&self) -> Ipv6Addr {
+        self.shared().courses.changed.next().await
     }
 
-    /// Waits until no way to some peer answers and its names are to be looked up again.
+    /// Waits until no way to some peer answers and its names are to be looked up again. For one
+    /// waiter.
     pub async fn unresolved(&self) -> PublicKey {
-        let courses = &self.shared().courses;
-        loop {
-            let notified = courses.resolve.notified();
-            if let Some(peer) = courses.unresolved.lock().pop_first() {
-                return peer;
-            }
-            notified.await;
-        }
+        self.shared().courses.unresolved.next().await
     }
 
     /// All ways to a peer that are chosen from, with what their probes say.
@@ -257,11 +277,7 @@ impl Shared {
                 Candidate::Stream(_) => can_stream,
                 Candidate::Udp(_) | Candidate::Through(_) => true,
             });
-            // Neighbours before streams: of too many candidates the last are left out.
-            let streams = candidates.iter().position(|other| matches!(other, Candidate::Stream(_)));
-            let at = streams.unwrap_or(candidates.len());
-            let throughs = self.mesh.ways_to(&key).into_iter().map(Candidate::Through);
-            candidates.splice(at..at, throughs);
+            candidates.extend(self.mesh.ways_to(&key).into_iter().map(Candidate::Through));
             let course = bridge.courses.entry(key).or_insert_with(|| Course {
                 peer,
                 candidates: Vec::new(),

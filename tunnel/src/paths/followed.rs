@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::way::Way;
 
-/// Ways of one peer kept in mind: as many as it may have, each with one more for a rebinding.
-const WAYS_MAX: usize = 2 * super::CANDIDATES_MAX;
+/// Ways of one peer kept in mind: as many as it may have, addresses and neighbours, each with one
+/// more for a rebinding.
+const WAYS_MAX: usize = 4 * super::CANDIDATES_MAX;
 /// A way that was not probed for so long is forgotten: the peer probes those beside every 2 s.
 const FORGET_AFTER: Duration = Duration::from_secs(7);
 /// The way in use is probed every 250 ms; so long after the last one the peer may be anywhere.

@@ -16,6 +16,7 @@ mod tests;
 mod trouble;
 
 use std::collections::VecDeque;
+use std::mem::discriminant;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -93,13 +94,14 @@ impl Paths {
         }
     }
 
-    /// Sets the whole list; more than [`CANDIDATES_MAX`] are left out. What stays keeps its
+    /// Sets the whole list; more than [`CANDIDATES_MAX`] of a kind are left out. What stays keeps its
     /// measurements, and a way in use that is gone from the list is left once another answers.
     pub fn set_candidates(&mut self, candidates: Vec<Candidate>, now: Instant) {
-        let mut listed = candidates;
-        let mut kept = Vec::with_capacity(listed.len());
-        for candidate in listed.drain(..) {
-            if kept.len() < CANDIDATES_MAX && !kept.contains(&candidate) {
+        let mut kept: Vec<Candidate> = Vec::new();
+        for candidate in candidates {
+            let kind = discriminant(&candidate);
+            let alike = kept.iter().filter(|other| discriminant(*other) == kind).count();
+            if alike < CANDIDATES_MAX && !kept.contains(&candidate) {
                 kept.push(candidate);
             }
         }

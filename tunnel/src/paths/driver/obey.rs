@@ -63,8 +63,7 @@ impl Shared {
             }
             Order::Resolve => {
                 self.metrics.paths.lost.inc();
-                self.courses.unresolved.lock().insert(key);
-                self.courses.resolve.notify_one();
+                self.courses.unresolved.say(key);
             }
             // For all peers at once, see `obey_all`.
             Order::Rebind => {}
@@ -82,12 +81,8 @@ impl Shared {
         let to = way.remote().map(tracing::field::display);
         info!(peer = peer.public_key.short(), way = kind(way), to, "way taken");
         self.metrics.paths.taken(way);
-        let mut changes = self.courses.changes.lock();
-        changes.retain(|_, change| change.receiver_count() > 0);
-        if before.is_some_and(|before| before.from_any() != way)
-            && let Some(change) = changes.get(&peer.public_key.address())
-        {
-            change.send_modify(|count| *count += 1);
+        if before.is_some_and(|before| before.from_any() != way) {
+            self.courses.changed.say(peer.public_key.address());
         }
     }
 

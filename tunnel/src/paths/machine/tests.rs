@@ -248,9 +248,9 @@ fn an_address_that_is_off_the_list_is_left_once_another_answers() {
 #[test]
 fn candidates_are_bounded_and_told_once() {
     let mut lab = Lab::new(1);
-    let many = (0..100).flat_map(|port| [udp(port), udp(port)]).collect();
+    let many = (0..100).flat_map(|port| [udp(port), udp(port), through(port.into())]).collect();
     lab.paths.set_candidates(many, lab.now());
-    assert_eq!(lab.paths.ways(lab.now()).len(), CANDIDATES_MAX);
+    assert_eq!(lab.paths.ways(lab.now()).len(), 2 * CANDIDATES_MAX);
 }
 
 /// What a return that fails costs grows shorter in share each time.
