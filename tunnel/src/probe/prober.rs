@@ -210,7 +210,7 @@ impl Prober {
         self.heard = Some(now);
         let is_newest = probe.seq >= self.echoed_seq;
         let Asking { full, in_use } = probe.asking;
-        if is_newest && in_use && self.way == Some(probe.way.from_any()) {
+        if is_newest && self.way == Some(probe.way.from_any()) {
             self.echoed_seq = probe.seq;
             let report = Report {
                 rtt,

@@ -184,9 +184,25 @@ mod tests {
     }
 
     #[test]
+    fn one_long_burst_among_many_is_not_the_rule() {
+        let mut bursts = Bursts::default();
+        let lost = |ms| (ms < 6_000 && ms % 100 >= 80) || (7_000..7_900).contains(&ms);
+        let end = run(&mut bursts, 8_500, lost);
+        assert_eq!(bursts.estimate(end), Duration::from_millis(21));
+    }
+
+    #[test]
+    fn a_gap_ends_with_its_session() {
+        let (mut bursts, start) = (Bursts::default(), crate::tunnel::now());
+        bursts.handle_session(start);
+        bursts.handle_newer(0..9, start + Duration::from_millis(10));
+        bursts.handle_session(start + Duration::from_millis(11));
+        assert_eq!(bursts.estimate(start + CUT), Duration::ZERO, "nobody could fill it any more");
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let (mut bursts, start) = (Bursts::default(), crate::tunnel::now());
-        bursts.set_patience(CUT);
         bursts.handle_session(start);
         for i in 0..100_000u32 {
             let first = u64::from(i) * 4;

@@ -139,14 +139,23 @@ mod tests {
         let (mut loss, start) = (Loss::default(), crate::tunnel::now());
         let now = run(&mut loss, start, &[(1000, 1000); 8]);
         let later = now + CUT;
-        loss.handle_counts(10_000, 8_010, later);
+        loss.handle_counts(10_000, 8_700, later);
         check(loss.share(later), 0.0);
-        loss.handle_counts(11_000, 9_000, later + STEP);
+        loss.handle_counts(11_000, 9_690, later + STEP);
         check(loss.share(later + STEP), 0.01 / 9.0);
         loss.handle_counts(11_500, 3, later + STEP * 2);
         check(loss.share(later + STEP * 2), 0.0);
         loss.handle_counts(12_500, 953, later + STEP * 3);
         check(loss.share(later + STEP * 3), 0.05);
+    }
+
+    #[test]
+    fn heavy_loss_is_no_cut() {
+        let (mut loss, start) = (Loss::default(), crate::tunnel::now());
+        let now = run(&mut loss, start, &[(1000, 200); 8]);
+        check(loss.share(now), 0.8);
+        loss.handle_counts(10_000, 2_800, now + CUT);
+        check(loss.share(now + CUT), 0.72);
     }
 
     #[test]

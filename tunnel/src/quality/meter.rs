@@ -73,8 +73,6 @@ impl Meter {
         self.round_trips.clear();
         self.out.clear();
         self.inward.clear();
-        self.burst_out = Duration::ZERO;
-        self.heard = None;
     }
 
     /// Mean change between two round trips.
@@ -152,7 +150,38 @@ mod tests {
         meter.handle_way_change();
         assert_eq!(meter.quality(ms(9), now), Quality::default());
         let now = run(&mut meter, now, 1);
-        let fresh = meter.quality(ms(0), now);
-        assert!(fresh.is_measured && fresh.loss_out == 0.0, "{fresh:?}");
+        assert!(meter.quality(ms(0), now).is_measured);
+    }
+
+    #[test]
+    fn what_was_lost_on_the_way_before_is_not_told_of_the_next() {
+        let (mut meter, start) = (Meter::default(), crate::tunnel::now());
+        let mut now = run(&mut meter, start, 41);
+        meter.handle_way_change();
+        for i in 41..50 {
+            now += ms(250);
+            let report = Report {
+                rtt: ms(100),
+                sent: i * 250,
+                arrived_there: i * 250 - 200,
+                sent_there: i * 125,
+                arrived: i * 125 - 40,
+                burst_out: ms(0),
+            };
+            meter.handle_report(report, now);
+        }
+        let quality = meter.quality(ms(0), now);
+        assert_eq!((quality.loss_out, quality.loss_in), (0.0, 0.0));
+        assert_eq!((quality.rtt, quality.rtt_min), (ms(100), ms(100)));
+    }
+
+    /// Several ways may be asked at one time: that is no rate.
+    #[test]
+    fn counts_in_quick_succession_make_no_rate() {
+        let (mut meter, start) = (Meter::default(), crate::tunnel::now());
+        let now = run(&mut meter, start, 41);
+        meter.handle_sent(40 * 250 + 50, now + ms(1));
+        let rate = meter.quality(ms(0), now).packets_out_per_s;
+        assert!((rate - 1000.0).abs() < 20.0, "{rate}");
     }
 }

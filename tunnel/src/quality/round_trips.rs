@@ -129,6 +129,27 @@ mod tests {
     }
 
     #[test]
+    fn figures_follow_slowly_but_the_least() {
+        let (mut trips, start) = (RoundTrips::default(), crate::tunnel::now());
+        let now = run(&mut trips, start, [200, 190, 210]);
+        assert_eq!(trips.least(), ms(190));
+        let now = run(&mut trips, now, [200; 200]);
+        assert!(trips.jitter() < ms(1), "{:?}", trips.jitter());
+        run(&mut trips, now, [280]);
+        assert_eq!(trips.smoothed().unwrap().as_millis(), 210);
+        run(&mut trips, now, (0..200).map(|i| 200 + i % 2 * 16));
+        let jitter = trips.jitter();
+        assert!(jitter > ms(15) && jitter < ms(17), "{jitter:?}");
+    }
+
+    #[test]
+    fn between_two_echoes_the_queue_is_as_it_was() {
+        let (mut trips, start) = (RoundTrips::default(), crate::tunnel::now());
+        let now = run(&mut trips, start, [200, 230]);
+        assert_eq!(trips.queueing(now + ms(5_000)), ms(30));
+    }
+
+    #[test]
     fn a_longer_route_is_no_queue_after_a_minute() {
         let (mut trips, start) = (RoundTrips::default(), crate::tunnel::now());
         let now = run(&mut trips, start, [100; 100]);

@@ -115,6 +115,41 @@ fn a_probe_is_answered_once_and_a_peer_only_so_often() {
     assert_eq!(answered, usize::try_from(ECHOES_PER_SECOND_MAX).unwrap());
 }
 
+/// What is left of a part of a second is not thrown away.
+#[test]
+fn who_asks_a_little_too_often_is_answered_as_often_as_may_be() {
+    let (mut ours, mut theirs, start) = pair();
+    let mut answered = 0u32;
+    for step in 0..1_000u32 {
+        let now = start + ms(10) * step;
+        let probe = ours.ask(way(1), IN_USE, counts(0, 0), now);
+        answered += u32::from(theirs.answer(&probe, counts(0, 0), now).is_ok());
+    }
+    let expected = ECHOES_PER_SECOND_MAX * 11;
+    assert!(answered.abs_diff(expected) <= 2, "{answered} of about {expected}");
+}
+
+#[test]
+fn reordering_follows_jitter_within_bounds() {
+    let (mut ours, mut theirs, start) = pair();
+    assert_eq!(ours.reordering(), ms(2));
+    for i in 0..100 {
+        let now = start + ms(250 * i);
+        let probe = ours.ask(way(1), IN_USE, counts(0, 0), now);
+        let (echo, _) = theirs.answer(&probe, counts(0, 0), now).unwrap();
+        let rtt = if i % 2 == 0 { ms(10) } else { ms(200) };
+        ours.handle_echo(&echo, counts(0, 0), now + rtt).unwrap();
+    }
+    assert_eq!(ours.reordering(), ms(30));
+}
+
+#[test]
+fn figures_are_shown_once_a_second() {
+    let (mut ours, _, start) = pair();
+    let shown = (0..40u32).filter(|tick| ours.is_to_be_shown(start + ms(250) * *tick)).count();
+    assert_eq!(shown, 10);
+}
+
 #[test]
 fn only_the_newest_word_of_the_way_in_use_counts() {
     let (mut ours, mut theirs, now) = pair();
