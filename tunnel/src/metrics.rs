@@ -208,6 +208,7 @@ mod tests {
         metrics.carried(Direction::Out, 3, 200);
         let peer = PublicKey::from([7; 32]);
         metrics.set_handshake_age(&peer, Some(Duration::from_millis(1500)));
+        metrics.paths.taken(crate::Way::Through(crate::way::ThroughId(1)));
 
         let text = exposition(&registry);
         for line in [
@@ -218,6 +219,11 @@ mod tests {
             "antipode_tunnel_last_handshake_age_seconds{peer=\"BwcHBwcH\"} 1.5",
             "antipode_tunnel_handshakes_total{outcome=\"stale_timestamp\"} 1",
             "antipode_tunnel_packets_dropped_total{reason=\"source_not_allowed\"} 1",
+            "antipode_tunnel_way_changes_total{way=\"through\"} 1",
+            "antipode_tunnel_way_changes_total{way=\"udp\"} 0",
+            "antipode_tunnel_way_changes_total{way=\"stream\"} 0",
+            "antipode_tunnel_ways_lost_total 0",
+            "antipode_tunnel_rebinds_total 0",
         ] {
             assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
         }

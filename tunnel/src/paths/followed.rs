@@ -10,7 +10,7 @@ use crate::way::Way;
 
 /// Ways of one peer kept in mind: as many as it may have, addresses and neighbours, each with one
 /// more for a rebinding.
-const WAYS_MAX: usize = 4 * super::CANDIDATES_MAX;
+const WAYS_MAX: usize = 32;
 /// A way that was not probed for so long is forgotten: the peer probes those beside every 2 s.
 const FORGET_AFTER: Duration = Duration::from_secs(7);
 /// The way in use is probed every 250 ms; so long after the last one the peer may be anywhere.
