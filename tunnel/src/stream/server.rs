@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use antipode_websocket::Side;
 use bytes::BytesMut;
+use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_rustls::{TlsAcceptor, TlsStream, server};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -147,11 +148,13 @@ impl Inner {
             };
             let (taking, carrier) = (Arc::clone(&self), Arc::clone(shared));
             shared.streams.spawn(async move {
-                let opening = timeout(STREAM_HANDSHAKE_TIME_MAX, taking.open(socket)).await;
+                let opening = taking.open(socket, &carrier);
+                let opening = timeout(STREAM_HANDSHAKE_TIME_MAX, opening).await;
                 drop(turn);
                 match opening.unwrap_or(Err(StreamOutcome::TimedOut)) {
-                    Ok((opened, certificate, member)) => {
-                        taking.carry(opened, certificate, member, &carrier).await;
+                    Ok((opened, place)) => {
+                        let Place { id, closing, member, .. } = &place;
+                        carrier.carry_stream(*id, opened, closing, member).await;
                     }
                     Err(outcome) => {
                         debug!(%from, outcome = outcome.label(), "no stream");
@@ -162,89 +165,110 @@ impl Inner {
         }
     }
 
-    /// TLS and the upgrade.
+    /// TLS, the upgrade and a place.
     async fn open(
         &self,
         socket: TcpStream,
-    ) -> Result<(Opened, CertificateDer<'static>, String), StreamOutcome> {
+        shared: &Shared,
+    ) -> Result<(Opened, Place<'_>), StreamOutcome> {
         tune(&socket);
         let accepted = self.acceptor.0.accept(socket).await;
         let mut socket = accepted.map_err(|_| StreamOutcome::Tls)?;
         let shown = socket.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
         let certificate = shown.ok_or(StreamOutcome::NotAMember)?;
-        let member = (self.listen.admit)(&certificate).ok_or(StreamOutcome::NotAMember)?;
-
         let mut read = BytesMut::with_capacity(upgrade::UPGRADE_HEAD_BYTES_MAX);
-        loop {
-            match upgrade::read_request(&read) {
-                Ok(Some((len, answer))) => {
-                    let _ = read.split_to(len);
-                    socket.write_all(&answer).await.map_err(|_| StreamOutcome::Upgrade)?;
-                    socket.flush().await.map_err(|_| StreamOutcome::Upgrade)?;
-                    let socket = TlsStream::Server(socket);
-                    return Ok((Opened { socket, read, side: Side::Server }, certificate, member));
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    let _ = socket.write_all(&upgrade::refusal(&error)).await;
-                    let _ = socket.shutdown().await;
-                    return Err(StreamOutcome::Upgrade);
-                }
+        let asked = read_request(&mut socket, &mut read).await;
+        let outcome = asked.and_then(|answer| Ok((answer, self.reserve(certificate, shared)?)));
+        match outcome {
+            Ok((answer, place)) => {
+                socket.write_all(&answer).await.map_err(|_| StreamOutcome::Upgrade)?;
+                socket.flush().await.map_err(|_| StreamOutcome::Upgrade)?;
+                let socket = TlsStream::Server(socket);
+                Ok((Opened { socket, read, side: Side::Server }, place))
             }
-            let read_len = socket.read_buf(&mut read).await.map_err(|_| StreamOutcome::Upgrade)?;
-            if read_len == 0 {
-                return Err(StreamOutcome::Upgrade);
+            Err(refusal) => {
+                let _ = socket.write_all(&refusal.answer).await;
+                let _ = socket.shutdown().await;
+                Err(refusal.outcome)
             }
         }
     }
 
-    async fn carry(
+    /// A place for a member, whose oldest stream goes if it has too many.
+    fn reserve(
         &self,
-        opened: Opened,
         certificate: CertificateDer<'static>,
-        member: String,
-        shared: &Arc<Shared>,
-    ) {
+        shared: &Shared,
+    ) -> Result<Place<'_>, Refusal> {
+        let not_a_member = || Refusal::new(StreamOutcome::NotAMember, StatusCode::FORBIDDEN);
+        let member = (self.listen.admit)(&certificate).ok_or_else(not_a_member)?;
         let (id, closing) = (shared.streams.next_id(), CancellationToken::new());
+        let mut open = self.open.lock();
+        let is_own = |taken: &&Taken| taken.member == member && !taken.closing.is_cancelled();
+        if open.values().filter(is_own).count() >= STREAMS_PER_MEMBER_MAX
+            && let Some(oldest) = open.values().find(is_own)
         {
-            let mut open = self.open.lock();
-            if open.len() >= self.listen.streams_max.get() {
-                shared.metrics.streams.attempted(StreamOutcome::Full);
-                return;
-            }
-            let own: Vec<StreamId> = open
-                .iter()
-                .filter(|(_, taken)| taken.member == member && !taken.closing.is_cancelled())
-                .map(|(id, _)| *id)
-                .collect();
-            if own.len() >= STREAMS_PER_MEMBER_MAX
-                && let Some(oldest) = own.first().and_then(|id| open.get(id))
-            {
-                shared.metrics.streams.attempted(StreamOutcome::Replaced);
-                oldest.closing.cancel();
-            }
-            open.insert(
-                id,
-                Taken { member: member.clone(), certificate, closing: closing.clone() },
-            );
+            shared.metrics.streams.attempted(StreamOutcome::Replaced);
+            oldest.closing.cancel();
+        } else if open.len() >= self.listen.streams_max.get() {
+            return Err(Refusal::new(StreamOutcome::Full, StatusCode::SERVICE_UNAVAILABLE));
         }
-        let _gone = Gone { open: &self.open, id };
-        // Off the register while it was being taken: nobody has looked since.
-        let known = self.open.lock().get(&id).map(|taken| taken.certificate.clone());
-        if known.is_none_or(|certificate| (self.listen.admit)(&certificate).is_none()) {
-            return shared.metrics.streams.attempted(StreamOutcome::NotAMember);
+        let (known, of) = (certificate.clone(), member.clone());
+        open.insert(id, Taken { member: of, certificate, closing: closing.clone() });
+        drop(open);
+        let place = Place { open: &self.open, id, closing, member };
+        // Off the list in the meantime: a recheck may not have seen this one.
+        if (self.listen.admit)(&known).is_none() {
+            return Err(not_a_member());
         }
-        shared.carry_stream(id, opened, &closing, &member).await;
+        Ok(place)
     }
 }
 
-/// Takes a stream off the list, however its task ends.
-struct Gone<'a> {
+/// Reads the request for a stream, and tells how to grant it.
+async fn read_request(
+    socket: &mut server::TlsStream<TcpStream>,
+    read: &mut BytesMut,
+) -> Result<Vec<u8>, Refusal> {
+    loop {
+        match upgrade::read_request(read) {
+            Ok(Some((len, answer))) => {
+                let _ = read.split_to(len);
+                return Ok(answer);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let answer = upgrade::refusal(&error);
+                return Err(Refusal { outcome: StreamOutcome::Upgrade, answer });
+            }
+        }
+        if !matches!(socket.read_buf(read).await, Ok(len) if len > 0) {
+            return Err(Refusal { outcome: StreamOutcome::Upgrade, answer: Vec::new() });
+        }
+    }
+}
+
+/// Why there is no stream, and what its client is told.
+struct Refusal {
+    outcome: StreamOutcome,
+    answer: Vec<u8>,
+}
+
+impl Refusal {
+    fn new(outcome: StreamOutcome, status: StatusCode) -> Self {
+        Self { outcome, answer: upgrade::turn_away(status, &HeaderMap::new()) }
+    }
+}
+
+/// A stream's place on the list; it is free again however its task ends.
+struct Place<'a> {
     open: &'a Mutex<BTreeMap<StreamId, Taken>>,
     id: StreamId,
+    closing: CancellationToken,
+    member: String,
 }
 
-impl Drop for Gone<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.open.lock().remove(&self.id);
     }

@@ -263,7 +263,8 @@ async fn streams_are_limited() {
     let first = pair.open().await;
     let second = pair.begin();
     let state = |id| pair.node.shared().streams.state(id);
-    until("the second is closed", || state(second).is_none()).await;
+    until("the second is refused", || state(second).is_none()).await;
+    assert_eq!(pair.node.attempts(StreamOutcome::Upgrade), 1);
     assert_eq!(state(first), Some(StreamState::Open));
     assert_eq!((pair.core.attempts(StreamOutcome::Full), pair.streams_of_core()), (1, 1));
 }

@@ -95,8 +95,13 @@ pub(super) fn refusal(error: &UpgradeError) -> Vec<u8> {
         UpgradeError::Path => (StatusCode::NOT_FOUND, HeaderMap::new()),
         UpgradeError::Request(error) => (error.status(), error.headers()),
     };
+    turn_away(status, &headers)
+}
+
+/// An answer that ends the connection.
+pub(super) fn turn_away(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     let mut text = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n").into_bytes();
-    for (name, value) in &headers {
+    for (name, value) in headers {
         text.extend_from_slice(name.as_str().as_bytes());
         text.extend_from_slice(b": ");
         text.extend_from_slice(value.as_bytes());
