@@ -21,6 +21,10 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
+/// As the programs have it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Failure = Box<dyn Error + Send + Sync>;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
