@@ -3,6 +3,7 @@
 //! Ports are bound before the join, so that a port in use costs no join token; clients are let in
 //! when the trunks are on their way.
 
+mod mesh;
 mod report;
 mod roster;
 mod streams;
@@ -111,11 +112,14 @@ impl App {
         let trunks = trunks(&config, run, &member, &underlay, &shutdown, trunk_metrics)?;
         let waking = underlay.clone();
         trunks.on_dial(move |core| waking.handshake_to(core));
+        let shielded = underlay.clone();
+        trunks.on_quic(move |core, counts| shielded.note_quic(core, counts));
         let front = Arc::new(Front::new(&config, trunks.clone(), metrics.clone(), &shutdown));
 
         let watch = tls::watch(certificates, metrics);
         shutdown.spawn_service(watch);
-        let tunnels = roster::follow(&member, &underlay, &trunks, &config, &shutdown);
+        let mesh = mesh::follow(&member, &underlay, &config.forwarding, &shutdown);
+        let tunnels = roster::follow(&member, &underlay, &trunks, &config, mesh, &shutdown);
         report::watch(&front, &member, &readiness);
         report::watch_neighbours(&front, &member);
         let heartbeat = report::heartbeat(Arc::clone(&front), probe, tunnels);
@@ -241,7 +245,7 @@ fn introduction(config: &Config, run: [u8; 16]) -> Introduction {
     let location = member
         .location
         .map(|location| Location { latitude: location.latitude, longitude: location.longitude });
-    Introduction {
+    let mut introduction = Introduction {
         run: run.to_vec().into(),
         software: SOFTWARE.to_owned(),
         region: member.region.to_string(),
@@ -249,7 +253,9 @@ fn introduction(config: &Config, run: [u8; 16]) -> Introduction {
         public_urls: member.public_urls.clone(),
         sessions_max: config.session.sessions_max,
         ..Introduction::default()
-    }
+    };
+    mesh::introduce(&config.forwarding, &mut introduction);
+    introduction
 }
 
 #[cfg(test)]

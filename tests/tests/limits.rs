@@ -22,6 +22,8 @@ const NO_LIMITS: [(&str, &[&str]); 3] = [
             "tunnel.listen",
             "tunnel.stream",
             "tunnel.shield",
+            "tunnel.endpoints",
+            "tunnel.forward",
             "trunk.lanes",
             "trunk.carrier",
             "upgrade.answer",

@@ -255,6 +255,12 @@ impl Tunnel {
         self.shared.mesh.set_forwarded(&self.shared, nodes, bytes_per_second_max);
     }
 
+    /// The ways to a peer through neighbours.
+    #[must_use]
+    pub fn ways_through(&self, peer: &PublicKey) -> Vec<Way> {
+        self.shared.mesh.ways_to(peer).into_iter().map(Way::Through).collect()
+    }
+
     /// Through whom a way goes; `None` if it goes through nobody.
     #[must_use]
     pub fn forwarder_of(&self, way: Way) -> Option<PublicKey> {

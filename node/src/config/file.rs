@@ -13,8 +13,8 @@ use http::HeaderValue;
 use serde::Deserialize;
 
 use super::{
-    Carrier, CertificateFiles, Config, FrontLimits, Listen, Location, Membership, Pacing,
-    SessionLimits, Trunk, Tunnel, Upgrade,
+    Carrier, CertificateFiles, Config, Forwarding, FrontLimits, Listen, Location, Membership,
+    Pacing, SessionLimits, Trunk, Tunnel, Upgrade,
 };
 use crate::headers::trusted::TrustedProxies;
 
@@ -23,6 +23,9 @@ use crate::headers::trusted::TrustedProxies;
 const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(600);
 /// A tenth of what one neighbour takes (`pacing.resumes_per_second_max`).
 const DRAIN_PER_SECOND_DEFAULT: u32 = 100;
+
+/// What a small host has over beside its own clients.
+const FORWARD_KBIT_PER_SECOND_MAX_DEFAULT: u32 = 100_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,6 +88,9 @@ struct TunnelTable {
     core_stream_endpoints: BTreeMap<Label, String>,
     shield: bool,
     shield_kbit_per_second_max: u32,
+    endpoints: Vec<String>,
+    forward: bool,
+    forward_kbit_per_second_max: u32,
 }
 
 #[derive(Clone, Copy, Deserialize, Eq, PartialEq)]
@@ -106,6 +112,9 @@ impl Default for TunnelTable {
             core_stream_endpoints: BTreeMap::new(),
             shield: enabled,
             shield_kbit_per_second_max: kbit_per_second_max,
+            endpoints: Vec::new(),
+            forward: true,
+            forward_kbit_per_second_max: FORWARD_KBIT_PER_SECOND_MAX_DEFAULT,
         }
     }
 }
@@ -152,6 +161,7 @@ impl TryFrom<File> for Config {
         }
         let core_endpoints = tunnel.core_endpoints()?;
         let (stream, core_stream_endpoints) = (tunnel.stream, tunnel.core_stream_endpoints()?);
+        let forwarding = tunnel.forwarding()?;
         let tunnel = tunnel.check()?;
         match (trunk.carrier, &tunnel) {
             (Carrier::Tcp, Tunnel::InProcess { .. }) => {
@@ -173,6 +183,7 @@ impl TryFrom<File> for Config {
             core_endpoints,
             stream,
             core_stream_endpoints,
+            forwarding,
             trunk,
             front,
             pacing: file.pacing,
@@ -224,6 +235,30 @@ impl TunnelTable {
             Some(bad) => Err(format!("tunnel.core_stream_endpoints: {bad:?} is not host:port")),
             None => Ok(self.core_stream_endpoints.clone()),
         }
+    }
+
+    fn forwarding(&self) -> Result<Forwarding, String> {
+        if let Some(bad) = self.endpoints.iter().find(|endpoint| !is_host_port(endpoint)) {
+            return Err(format!("tunnel.endpoints: {bad:?} is not host:port"));
+        }
+        if self.endpoints.is_empty() {
+            return Ok(Forwarding::default());
+        }
+        if self.mode == TunnelMode::Host {
+            return Err("tunnel.endpoints needs tunnel.mode = \"in_process\"".into());
+        }
+        if self.listen.is_none_or(|listen| listen.port() == 0) {
+            return Err("tunnel.endpoints needs a tunnel.listen with a port that stays".into());
+        }
+        if self.forward && self.forward_kbit_per_second_max == 0 {
+            return Err("tunnel.forward_kbit_per_second_max = 0 is tunnel.forward = false".into());
+        }
+        let bytes_per_second_max = u64::from(self.forward_kbit_per_second_max) * 1000 / 8;
+        Ok(Forwarding {
+            endpoints: self.endpoints.clone(),
+            enabled: self.forward,
+            bytes_per_second_max,
+        })
     }
 
     fn check(self) -> Result<Tunnel, String> {

@@ -43,6 +43,8 @@ pub struct Config {
     pub stream: bool,
     /// Where this node reaches a core for that, by the core's name, whatever the gateway says.
     pub core_stream_endpoints: BTreeMap<Label, String>,
+    /// What this node does for others.
+    pub forwarding: Forwarding,
     /// What runs in the tunnel.
     pub trunk: Trunk,
     /// What clients may use up before they have a session.
@@ -138,6 +140,17 @@ pub enum Tunnel {
         /// Its name, such as `wg0`.
         interface: String,
     },
+}
+
+/// Where other nodes reach this one's tunnel, and whether it sends their datagrams on.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Forwarding {
+    /// As `host:port`; empty: it can't be reached.
+    pub endpoints: Vec<String>,
+    /// It sends on for those that the gateway names.
+    pub enabled: bool,
+    /// For all of them together, both directions.
+    pub bytes_per_second_max: u64,
 }
 
 /// What runs in the tunnel.

@@ -24,6 +24,7 @@ fn the_example_spells_out_the_defaults() {
     assert_eq!(example.session, minimal.session);
     assert_eq!(example.trunk, minimal.trunk);
     assert_eq!(example.tunnel, minimal.tunnel);
+    assert_eq!(example.forwarding, minimal.forwarding);
     assert_eq!(example.upgrade, minimal.upgrade);
     assert_eq!(example.trusted_proxies, minimal.trusted_proxies);
     assert_eq!(example.drain_grace, minimal.drain_grace);
@@ -43,6 +44,21 @@ fn the_example_spells_out_the_defaults() {
 }
 
 #[test]
+fn a_node_that_can_be_reached_sends_on_unless_it_is_told_not_to() {
+    let forwarding = |more: &str| {
+        let reached = "listen = \"[::]:51820\"\nendpoints = [\"sg.example:51820\"]";
+        let config: Config =
+            toml::from_str(&format!("{MINIMAL}\n[tunnel]\n{reached}\n{more}")).unwrap();
+        config.forwarding
+    };
+    let sends_on = forwarding("");
+    assert!(sends_on.enabled && sends_on.endpoints == ["sg.example:51820"]);
+    assert_eq!(sends_on.bytes_per_second_max, 12_500_000);
+    assert!(!forwarding("forward = false").enabled);
+    assert_eq!(forwarding("forward_kbit_per_second_max = 8").bytes_per_second_max, 1000);
+}
+
+#[test]
 fn contradictions_are_refused() {
     check("a typo", "listen = 1", "listen");
     check("an unknown key", "[session]\nsesions_max = 1", "sesions_max");
@@ -57,6 +73,13 @@ fn contradictions_are_refused() {
     check("a core nowhere", "[tunnel]\ncore_endpoints = { eu = \"10.0.0.1\" }", "is not host:port");
     let nowhere = "[tunnel]\ncore_stream_endpoints = { eu = \"10.0.0.1\" }";
     check("a core's streams nowhere", nowhere, "is not host:port");
+    let reached = "[tunnel]\nendpoints = [\"sg.example:51820\"]";
+    check("a port that changes", reached, "tunnel.listen with a port");
+    check("reached nowhere", "[tunnel]\nendpoints = [\"sg.example\"]", "is not host:port");
+    let idle = format!("{reached}\nlisten = \"[::]:51820\"\nforward_kbit_per_second_max = 0");
+    check("sending on nothing", &idle, "tunnel.forward = false");
+    let hosted = format!("{reached}\nmode = \"host\"\ninterface = \"wg0\"");
+    check("sending on by the host", &hosted, "tunnel.mode = \"in_process\"");
     check("no lanes", "[trunk]\nlanes = 0", "trunk.lanes");
     check("too many lanes", "[trunk]\nlanes = 1020", "trunk.bulk_lanes");
     check("small heads", "[front]\nhead_bytes_max = 100", "8192");
