@@ -137,6 +137,8 @@ impl App {
         let trunks =
             async || trunks(&config, run, &member, &underlay, &shutdown, &trunk_metrics).await;
         let (server, sessions) = takeover::until_free(is_heir, trunks).await?;
+        let shielded = underlay.clone();
+        server.on_quic(move |node, counts| shielded.note_quic(node, counts));
 
         backends.start_checks(&config, &shutdown);
         let streams = streams::listen(&config, &member, &underlay, is_heir).await?;

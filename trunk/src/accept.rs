@@ -14,6 +14,7 @@ use antipode_proto::trunk::v1::trunk_server::TrunkServer as TrunkService;
 use antipode_runtime::clock;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_tunnel::TrunkTuning;
+use antipode_tunnel::shield::QuicCounts;
 use tokio::sync::{mpsc, watch};
 use tokio::time::interval;
 use tokio_stream::wrappers::ReceiverStream;
@@ -112,6 +113,12 @@ impl TrunkServer {
         // First nobody gets in any more, then those who are in have to go.
         self.nodes.send_replace(nodes);
         self.register.retain(|member_id| stay.contains(member_id));
+    }
+
+    /// Names whom to tell what QUIC counts on the way to each node, four times a second. The first
+    /// one that is named stays.
+    pub fn on_quic(&self, told: impl Fn(Ipv6Addr, QuicCounts) + Send + Sync + 'static) {
+        self.register.on_quic.set(told);
     }
 
     /// Somebody who would know, the gateway, says that the process of one of a node's runs is gone.

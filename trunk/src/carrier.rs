@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use antipode_runtime::clock;
+use antipode_tunnel::shield::QuicCounts;
 use quinn::crypto::rustls::NoInitialCipherSuite;
 use tokio::io::{AsyncRead, AsyncWrite, Join, ReadBuf, join};
 use tokio::net::TcpStream;
@@ -17,6 +18,7 @@ use tonic::transport::server::Connected;
 
 use crate::heard::{Heard, Sample};
 use crate::peer::NodeIdentity;
+use crate::quic_counts::Counted;
 
 /// Time a carrier may take to open a lane, once it is there itself.
 const OPEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -115,6 +117,14 @@ impl Carrier {
                 }
             }
             Self::Tcp(_, heard) => Sample { received: heard.count(), asked: 0, answered: 0 },
+        }
+    }
+
+    /// What QUIC has counted since the last call; TCP counts nothing.
+    pub(crate) fn counts(&self, counted: &mut Counted) -> Option<QuicCounts> {
+        match self {
+            Self::Quic(connection) => Some(counted.since(connection)),
+            Self::Tcp(..) => None,
         }
     }
 

@@ -18,6 +18,7 @@ use antipode_proto::trunk::v1::{Cause, RequestHead};
 use antipode_runtime::clock;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_tunnel::TrunkTuning;
+use antipode_tunnel::shield::QuicCounts;
 use parking_lot::Mutex;
 use quinn::AsyncUdpSocket;
 use tokio::sync::mpsc;
@@ -29,6 +30,7 @@ use crate::lane::SWEEP_INTERVAL;
 use crate::metrics::Metrics;
 use crate::peer::{Incoming, TrunkState};
 use crate::port::SessionPort;
+use crate::quic_counts::OnQuic;
 use crate::sessions::Sessions;
 use dialler::OnDial;
 use trunk::{Means, Trunk};
@@ -102,6 +104,7 @@ struct Inner {
     shutdown: Shutdown,
     metrics: Metrics,
     on_dial: OnDial,
+    on_quic: OnQuic,
     trunks: Mutex<BTreeMap<String, Trunk>>,
 }
 
@@ -143,9 +146,9 @@ impl Trunks {
     /// Names the cores to have a trunk with. The sessions of one that is missing end; one that
     /// moved is dialled at its new place and its sessions go on.
     pub fn set_cores(&self, cores: Vec<CoreTarget>) {
-        let Inner { config, wires, shutdown, metrics, on_dial, .. } = &*self.inner;
+        let Inner { config, wires, shutdown, metrics, on_dial, on_quic, .. } = &*self.inner;
         let Some(config) = config else { return };
-        let means = Means { config, wires, on_dial, shutdown };
+        let means = Means { config, wires, on_dial, on_quic, shutdown };
         let mut trunks = self.inner.trunks.lock();
         let mut older = std::mem::take(&mut *trunks);
         for target in cores {
@@ -177,8 +180,14 @@ impl Trunks {
         let _ = self.inner.on_dial.set(Box::new(told));
     }
 
-    /// Opens a session at the core that is the client's by rendezvous hash, of those that are heard;
-    /// if none is heard, of those whose lanes are up.
+    /// Names whom to tell what QUIC counts on the way to each core, ten times a second. The first
+    /// one that is named stays.
+    pub fn on_quic(&self, told: impl Fn(Ipv6Addr, QuicCounts) + Send + Sync + 'static) {
+        self.inner.on_quic.set(told);
+    }
+
+    /// Opens a session at the core that is the client's by rendezvous hash, of those that are heard
+    /// and have not refused one lately; if there is none, of those whose lanes are up.
     ///
     /// # Errors
     ///
@@ -189,9 +198,10 @@ impl Trunks {
             if trunks.is_empty() {
                 return Err(OpenError::NoCore);
             }
-            let up = trunks.iter().filter(|(_, trunk)| trunk.is_up());
+            let (up, now) = (trunks.iter().filter(|(_, trunk)| trunk.is_up()), clock::now());
             up.min_by_key(|(core, trunk)| {
-                (trunk.is_silent(), Reverse(rank::rank(&head.client_ip, core)))
+                let rank = rank::rank(&head.client_ip, core);
+                (trunk.is_silent(), trunk.sessions.refuses(now), Reverse(rank))
             })
             .map(|(_, trunk)| Arc::clone(&trunk.sessions))
         };
@@ -242,8 +252,9 @@ impl Trunks {
         shutdown: Shutdown,
         metrics: Metrics,
     ) -> Self {
-        let (on_dial, trunks) = (OnDial::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { config, wires, shutdown, metrics, on_dial, trunks }) }
+        let (on_dial, on_quic, trunks) = (OnDial::default(), OnQuic::default(), Mutex::default());
+        let inner = Inner { config, wires, shutdown, metrics, on_dial, on_quic, trunks };
+        Self { inner: Arc::new(inner) }
     }
 
     fn sweep(&self) {

@@ -37,6 +37,7 @@ pub mod metrics;
 pub mod peer;
 pub mod port;
 mod queue;
+mod quic_counts;
 mod report;
 mod service;
 mod sessions;

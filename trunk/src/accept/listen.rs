@@ -23,6 +23,7 @@ pub use crate::carrier::StartError;
 use crate::carrier::{AcceptedLane, LanePeer, fit_send_window};
 use crate::heard::Heard;
 use crate::peer::NodeIdentity;
+use crate::quic_counts::Counted;
 
 type Roster = watch::Receiver<BTreeMap<Ipv6Addr, NodeIdentity>>;
 
@@ -148,7 +149,7 @@ async fn serve_quic(
     info!(node = %node.name, peer = %address, class = ?gate.class, "node connected");
     let heard = Arc::new(Heard::new(clock::now()));
     let mut look = interval(HEARING_INTERVAL);
-    let mut received = 0;
+    let (mut received, mut counted) = (0, Counted::default());
     loop {
         let stream = tokio::select! {
             stream = connection.accept_bi() => stream,
@@ -157,6 +158,10 @@ async fn serve_quic(
                 let now_received = connection.stats().udp_rx.datagrams;
                 if std::mem::replace(&mut received, now_received) != now_received {
                     heard.note(clock::now());
+                }
+                // Bulk is never sent again: how it fares says nothing of chat.
+                if let (Class::Chat, Some(on_quic)) = (gate.class, gate.register.on_quic.get()) {
+                    on_quic(node.address, counted.since(&connection));
                 }
                 continue;
             }

@@ -20,6 +20,7 @@ use crate::carrier::LanePeer;
 use crate::demand::Demand;
 use crate::metrics::Metrics;
 use crate::peer::{Incoming, NodeIdentity, TrunkState};
+use crate::quic_counts::OnQuic;
 use crate::sessions::{Admission, Lanes, Pause, SessionLimit, Sessions};
 
 mod gone;
@@ -48,6 +49,7 @@ pub(crate) struct Register {
     takes_bulk: AtomicBool,
     /// What each node's connections are told, by member id.
     demands: Mutex<BTreeMap<String, Demand>>,
+    pub(super) on_quic: OnQuic,
     /// Where QUIC comes in.
     pub(super) endpoints: Mutex<Vec<quinn::Endpoint>>,
 }
@@ -77,6 +79,7 @@ impl Register {
             metrics,
             trunks: Mutex::default(),
             pause: Arc::default(),
+            on_quic: OnQuic::default(),
             takes_bulk: AtomicBool::new(false),
             demands: Mutex::default(),
             endpoints: Mutex::default(),

@@ -24,6 +24,7 @@ use super::redial::{Failure, Lost, Output, Redial};
 use super::wires::Wire;
 use crate::carrier::Carrier;
 use crate::heard::Pulse;
+use crate::quic_counts::{Counted, OnQuic};
 
 /// Time for one attempt: five round trips of a bad path.
 pub(super) const DIAL_PATIENCE: Duration = Duration::from_secs(3);
@@ -65,6 +66,7 @@ pub(super) struct Dialler {
     /// For QUIC.
     pub(super) wire: Option<Wire>,
     pub(super) on_dial: OnDial,
+    pub(super) on_quic: OnQuic,
     pub(super) view: Arc<Mutex<View>>,
     /// Changes with the tunnel's way to the core.
     pub(super) way: watch::Receiver<()>,
@@ -75,6 +77,7 @@ struct Standing {
     redial: Redial,
     carried: Option<Carried>,
     pulse: Pulse,
+    counted: Counted,
     attempts: JoinSet<io::Result<Carrier>>,
     /// Carriers whose lanes a newer one takes.
     retiring: JoinSet<()>,
@@ -115,6 +118,7 @@ impl Dialler {
             redial: Redial::new(now),
             carried: None,
             pulse: Pulse::new(now),
+            counted: Counted::default(),
             attempts: JoinSet::new(),
             retiring: JoinSet::new(),
             told: false,
@@ -205,6 +209,12 @@ impl Dialler {
             standing.core = Acquaintance::Known;
         }
         standing.pulse.handle_sample(carried.carrier.sample(), now);
+        // Bulk is never sent again: how it fares says nothing of chat.
+        if let (Class::Chat, Some(on_quic)) = (self.lanes.class, self.on_quic.get())
+            && let Some(counts) = carried.carrier.counts(&mut standing.counted)
+        {
+            on_quic(self.target.address, counts);
+        }
         let silence = standing.pulse.silence(now);
         let is_silent = silence >= patience(&carried.carrier);
         let mut view = self.view.lock();

@@ -21,6 +21,7 @@ use super::{CoreTarget, TrunksConfig};
 use crate::carrier::Carrier;
 use crate::demand::Demand;
 use crate::peer::TrunkState;
+use crate::quic_counts::OnQuic;
 use crate::sessions::{Lanes, Sessions};
 
 /// A trunk to one core and the task that keeps it up.
@@ -40,6 +41,7 @@ pub(super) struct Means<'a> {
     pub(super) config: &'a TrunksConfig,
     pub(super) wires: &'a Option<Wires>,
     pub(super) on_dial: &'a OnDial,
+    pub(super) on_quic: &'a OnQuic,
     pub(super) shutdown: &'a Shutdown,
 }
 
@@ -89,6 +91,7 @@ impl Trunk {
             lanes: Arc::new(LaneDialler { sessions, config, class }),
             wire: means.wires.as_ref().and_then(|wires| wires.of(class, &self.demand)),
             on_dial: Arc::clone(means.on_dial),
+            on_quic: means.on_quic.clone(),
             view,
             way: self.way.subscribe(),
         };
