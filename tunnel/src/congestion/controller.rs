@@ -108,3 +108,26 @@ impl Controller for Aggregate {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_window_is_half_of_what_was_carried_or_the_cold_one() {
+        let now = Instant::now();
+        let first = |cold_window: u64, carried: Option<u64>| {
+            let (flows, warmth) = (Flows::default(), Warmth::default());
+            if let Some(carried) = carried {
+                warmth.remember(carried, now);
+            }
+            let config = AggregateConfig { cold_window, least_window: 40_000, flows, warmth };
+            Arc::new(config).build(now, 1200).initial_window()
+        };
+        assert_eq!(first(500_000, None), 500_000);
+        assert_eq!(first(500_000, Some(4_000_000)), 2_000_000);
+        assert_eq!(first(500_000, Some(600_000)), 500_000);
+        assert_eq!(first(500_000, Some(200_000)), 200_000, "a slow path");
+        assert_eq!(first(500_000, Some(1_000)), 40_000);
+    }
+}

@@ -75,3 +75,34 @@ impl Warmth {
         (age < REMEMBERED_FOR).then_some(remembered.window)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_stands_for_one_flow_to_thirty_two() {
+        let flows = Flows::default();
+        assert_eq!(flows.get(), 1);
+        for (busy, stands_for) in [(0, 1), (7, 7), (1000, FLOWS_MAX), (usize::MAX, FLOWS_MAX)] {
+            flows.set(busy);
+            assert_eq!(flows.clone().get(), stands_for, "{busy}");
+        }
+    }
+
+    #[test]
+    fn a_quiet_connection_does_not_cool_a_path() {
+        let now = Instant::now();
+        let (soon, late) = (now + REMEMBERED_FOR / 2, now + REMEMBERED_FOR);
+        let warmth = Warmth::default();
+        assert_eq!(warmth.window(now), None);
+        warmth.remember(1000, now);
+        warmth.remember(10, soon);
+        assert_eq!(warmth.clone().window(soon), Some(1000));
+        assert_eq!(warmth.window(late), None, "too old");
+        warmth.remember(10, late);
+        assert_eq!(warmth.window(late), Some(10));
+        warmth.forget();
+        assert_eq!(warmth.window(late), None);
+    }
+}

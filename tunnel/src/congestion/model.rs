@@ -30,9 +30,9 @@ const TARGET: (Duration, Duration) = (Duration::from_millis(2), Duration::from_m
 /// Segments a flow, in a window that is small.
 const SMALL: f64 = 8.0;
 /// The standing queue where round trips vary by themselves.
-const TARGET_MAX: Duration = Duration::from_millis(16);
+const TARGET_JITTER: Duration = Duration::from_millis(16);
 /// Round trips that vary more than this hide how far apart the packets of a burst arrive.
-const SPREAD_MAX: Duration = Duration::from_millis(4);
+const SPREAD: Duration = Duration::from_millis(4);
 /// A queue that ends the start: an eighth of the round trip, within these.
 const START_QUEUE: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(16));
 /// What the start grows by in a round trip once bursts say that the line is about full.
@@ -44,7 +44,7 @@ const LOOK_ROUNDS: u32 = 3;
 /// Times in a row that room was made in vain before others are taken to be there.
 const IN_VAIN: u32 = 3;
 /// The share of a window by which it may grow in a round trip, once no queue is in sight.
-const GROWTH_MAX: f64 = 1.0 / 16.0;
+const GROWTH: f64 = 1.0 / 16.0;
 /// Loss above what the line has had all the time that counts as our own doing: a line that drops
 /// instead of queueing.
 const LOSS_EXCESS: f64 = 0.05;
@@ -214,7 +214,7 @@ impl Model {
     /// Whether the bursts say that the line is about full.
     fn near_full(&self) -> bool {
         let carried = self.trains.rate().zip(self.base.get());
-        self.spread < SPREAD_MAX
+        self.spread < SPREAD
             && carried.is_some_and(|(rate, base)| self.window > rate * base.as_secs_f64())
     }
 
@@ -227,7 +227,7 @@ impl Model {
     fn target(&self) -> Duration {
         let small = f64::from(self.flows.get()) * SMALL * self.segment;
         let target = TARGET.0 + TARGET.1.mul_f64((small / self.window).sqrt().min(1.0));
-        (self.spread / 2).clamp(target, TARGET_MAX)
+        (self.spread / 2).clamp(target, TARGET_JITTER)
     }
 
     fn note_spread(&mut self, round: &Round) {
@@ -300,7 +300,7 @@ impl Model {
             let fine = self.window * (target / 4).as_secs_f64() / rtt.as_secs_f64();
             let step = *pace * step.min(fine).max(self.segment);
             self.warmth.remember(bytes(self.window), now);
-            self.steer(self.window + step.min((self.window * GROWTH_MAX).max(self.segment)));
+            self.steer(self.window + step.min((self.window * GROWTH).max(self.segment)));
             return;
         }
         if *vain == 0 {
@@ -388,3 +388,6 @@ impl Model {
 fn bytes(window: f64) -> u64 {
     window as u64
 }
+
+#[cfg(test)]
+mod tests;

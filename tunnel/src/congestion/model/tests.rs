@@ -1,0 +1,157 @@
+//! The machine on a line without chance: what is sent arrives a round trip later.
+
+use super::*;
+
+const SEGMENT: u16 = 1200;
+const RTT: Duration = Duration::from_millis(100);
+
+/// A window goes out in each round, all of it is acknowledged `rtt` later but for `lost` bytes.
+struct Line {
+    model: Model,
+    now: Instant,
+}
+
+impl Line {
+    fn new(window: u64) -> Self {
+        let now = Instant::now();
+        let (flows, warmth) = (Flows::default(), Warmth::default());
+        flows.set(8);
+        Self { model: Model::new(window, SEGMENT, flows, warmth, now), now }
+    }
+
+    fn round(&mut self, rtt: Duration, lost: u64) {
+        let (sent, window) = (self.now, self.model.window());
+        self.model.on_sent(sent);
+        self.now += rtt;
+        if lost > 0 {
+            self.model.on_lost(self.now, sent, lost, false);
+        }
+        let packets = window.saturating_sub(lost) / u64::from(SEGMENT);
+        for left in (0..packets).rev() {
+            self.model.on_ack(self.now, sent, SEGMENT.into(), false);
+            self.model.on_end_acks(self.now, left * u64::from(SEGMENT), SEGMENT.into());
+        }
+    }
+
+    /// Until it is alone, on a line that is full at `window`.
+    fn alone(window: u64) -> Self {
+        let mut line = Self::new(window / 2);
+        line.round(RTT, 0);
+        (0..4).for_each(|_| line.round(RTT + Duration::from_millis(40), 0));
+        (0..2).for_each(|_| line.round(RTT, 0));
+        assert!(matches!(line.model.mode, Mode::Alone { .. }), "{:?}", line.model.mode);
+        line
+    }
+}
+
+#[test]
+fn the_start_doubles_until_a_queue_shows() {
+    let mut line = Line::new(60_000);
+    line.round(RTT, 0);
+    assert!((115_000..=125_000).contains(&line.model.window()), "{}", line.model.window());
+    line.round(RTT, 0);
+    let before = line.model.window();
+    line.round(RTT + Duration::from_millis(40), 0);
+    assert!(line.model.window() < before, "{} of {before}", line.model.window());
+    assert!(matches!(line.model.mode, Mode::Alone { .. }));
+}
+
+#[test]
+fn loss_without_a_queue_is_the_line_s() {
+    let mut line = Line::alone(200_000);
+    let before = line.model.window();
+    (0..20).for_each(|_| line.round(RTT, 4 * u64::from(SEGMENT)));
+    assert!(line.model.window() >= before, "{} of {before}", line.model.window());
+}
+
+#[test]
+fn loss_beyond_the_line_s_own_is_answered() {
+    let mut line = Line::alone(200_000);
+    (0..10).for_each(|_| line.round(RTT, 0));
+    let before = line.model.window();
+    (0..3).for_each(|_| {
+        let lost = line.model.window() / 4;
+        line.round(RTT, lost);
+    });
+    assert!(line.model.window() < before * 9 / 10, "{} of {before}", line.model.window());
+}
+
+#[test]
+fn what_a_line_loses_all_the_time_is_learned() {
+    let mut line = Line::alone(400_000);
+    let lossy = |line: &mut Line| {
+        let lost = line.model.window() * 7 / 100;
+        line.round(RTT, lost);
+    };
+    (0..100).for_each(|_| lossy(&mut line));
+    let before = line.model.window();
+    (0..20).for_each(|_| lossy(&mut line));
+    assert!(line.model.window() > before, "{} of {before}", line.model.window());
+}
+
+#[test]
+fn a_queue_that_stays_is_others_and_is_shared() {
+    let mut line = Line::alone(200_000);
+    let before = line.model.window();
+    (0..12).for_each(|_| line.round(RTT + Duration::from_millis(50), 0));
+    assert!(matches!(line.model.mode, Mode::Shared(_)), "{:?}", line.model.mode);
+    let window = line.model.window();
+    assert!(window >= before * 9 / 10, "{window}: what was given up in vain comes back");
+    line.round(RTT, 0);
+    assert!(matches!(line.model.mode, Mode::Alone { .. }), "the queue has gone");
+}
+
+#[test]
+fn shared_loss_costs_one_flow_of_eight() {
+    let mut line = Line::alone(400_000);
+    (0..12).for_each(|_| line.round(RTT + Duration::from_millis(50), 0));
+    let before = line.model.window();
+    let now = line.now;
+    line.model.on_lost(now, now, 1, false);
+    let left = line.model.window() as f64 / before as f64;
+    assert!((0.93..0.98).contains(&left), "{left:.3} of the window");
+}
+
+#[test]
+fn a_look_makes_room_and_gives_it_back() {
+    let mut line = Line::alone(400_000);
+    let mut windows = Vec::new();
+    (0..130).for_each(|_| {
+        line.round(RTT + Duration::from_millis(3), 0);
+        windows.push(line.model.window());
+    });
+    let falls = |pair: &[u64]| pair[1] * 100 < pair[0] * 92;
+    assert_eq!(windows.windows(2).filter(|pair| falls(pair)).count(), 1, "{windows:?}");
+    let after = windows.windows(2).position(falls).unwrap();
+    let back = windows[after + 1..].iter().take(6).max();
+    assert!(back.unwrap() >= &windows[after], "{windows:?}");
+}
+
+#[test]
+fn nothing_coming_through_begins_again_and_small() {
+    let mut line = Line::alone(800_000);
+    let now = line.now;
+    line.model.on_lost(now, now, 100_000, true);
+    assert!(line.model.window() <= 32 * u64::from(SEGMENT));
+    assert!(matches!(line.model.mode, Mode::Starting { .. }));
+}
+
+#[test]
+fn a_window_that_was_not_used_is_halved() {
+    let mut line = Line::alone(400_000);
+    let before = line.model.window();
+    line.now += IDLE + Duration::from_secs(1);
+    line.model.on_sent(line.now);
+    assert_eq!(line.model.window(), before / 2);
+}
+
+#[test]
+fn the_window_never_vanishes() {
+    let mut line = Line::new(10_000);
+    for _ in 0..50 {
+        let now = line.now;
+        line.model.on_lost(now, now, 5_000, true);
+        assert!(line.model.window() >= 4 * u64::from(SEGMENT));
+        line.now += RTT;
+    }
+}
