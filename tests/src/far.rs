@@ -12,6 +12,7 @@ use crate::faults::ledger::Ledger;
 use crate::faults::{unix_ms, until};
 use crate::namespaces::{Host, Lab};
 use crate::settings::{Site, WIREGUARD_PORT};
+use crate::wan::link::Cause;
 use crate::wan::{self, Change, End, Wan, Way};
 use crate::world::{Plan, Sites, World};
 
@@ -86,6 +87,14 @@ impl Ground {
     pub fn packets(&self, link: usize) -> u64 {
         let figures = self.links[link].stats();
         figures.up.counters.packets + figures.down.counters.packets
+    }
+
+    /// Packets that a link has lost for a cause, both ways together.
+    #[must_use]
+    pub fn lost(&self, link: usize, cause: Cause) -> u64 {
+        let figures = self.links[link].stats();
+        let ways = [figures.up, figures.down];
+        ways.iter().filter_map(|way| way.counters.lost.get(&cause)).sum()
     }
 
     /// Starts gateway, core and a node, whose one way to each other are the links.

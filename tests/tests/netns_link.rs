@@ -9,6 +9,7 @@ use antipode_tests::faults::crowd::Habit;
 use antipode_tests::namespaces::{NEED_ROOT, has_root};
 use antipode_tests::report::progress;
 use antipode_tests::require::require;
+use antipode_tests::wan::link::Cause;
 use anyhow::ensure;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -126,10 +127,14 @@ async fn the_mtu_falls_and_senders_are_told() -> anyhow::Result<()> {
 async fn mtu(icmp: &str) -> anyhow::Result<()> {
     let Some(talk) = talk(&[(V4, FAR)], LARGE).await? else { return Ok(()) };
     for mtu in [1400, 1320, 1500] {
+        let before = talk.ground.lost(0, Cause::TooBig);
         talk.ground.change(0, &format!(r#"{{"mtu": {mtu}, "icmp": {icmp}}}"#))?;
         flows(&talk, &format!("MTU {mtu}, told: {icmp}"), 3 * SECOND).await?;
         tokio::time::sleep(SECOND).await;
         flows(&talk, &format!("MTU {mtu}, told: {icmp}, later"), SECOND).await?;
+        let lost = talk.ground.lost(0, Cause::TooBig) - before;
+        progress(&format!("{lost} packets were too big for {mtu}"));
+        ensure!(lost > 0 || mtu == 1500, "no packet was too big for {mtu}");
     }
     talk.untouched().await
 }

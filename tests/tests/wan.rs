@@ -1,14 +1,16 @@
 //! The emulator of wide-area links, seen from outside: by sockets at either end.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::UdpSocket;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use antipode_tests::namespaces::{NEED_ROOT, has_root};
+use antipode_tests::namespaces::{NEED_ROOT, Namespace, has_root};
 use antipode_tests::require::require;
 use antipode_tests::wan::Way;
 use antipode_tests::wan::pair::{LEFT, Pair, RIGHT, connect, listen, udp};
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, ip_mtu, set_ip_mtu_discover};
+use serde_json::{Value, json};
 
 const PORT: u16 = 7000;
 const SOON: Duration = Duration::from_secs(5);
@@ -179,5 +181,42 @@ fn some_overtake_others() -> anyhow::Result<()> {
     assert_eq!(came.len(), 100);
     let overtaken = came.windows(2).filter(|pair| pair[0] > pair[1]).count();
     assert!((5..=40).contains(&overtaken), "{overtaken}: {came:?}");
+    Ok(())
+}
+
+#[test]
+fn the_program_obeys_lines() -> anyhow::Result<()> {
+    if !require(NEED_ROOT, has_root()) {
+        return Ok(());
+    }
+    let (left, right) = (Namespace::make()?, Namespace::make()?);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wan"));
+    command.args(["--left", &left.name, "--right", &right.name]);
+    let mut program = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut orders = program.stdin.take().expect("it is piped");
+    let mut answers = BufReader::new(program.stdout.take().expect("it is piped")).lines();
+    let mut answer = || -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&answers.next().expect("an answer")?)?)
+    };
+    assert_eq!(answer()?, json!({ "ready": true }));
+    let mut ask =
+        |order: &str| writeln!(orders, "{order}").map_err(Into::into).and_then(|()| answer());
+    assert_eq!(ask(r#"{"set": {"up": {"delay_ms": 20}}}"#)?, json!({ "ok": true }));
+    let refused = ask(r#"{"set": {"down": {"delay_ms": -1}}}"#)?;
+    assert_eq!(refused, json!({ "error": "delay_ms must be from 0 to 3600000" }));
+    assert_eq!(ask(r#"{"rebind": true}"#)?, json!({ "ok": true }));
+
+    let (near, far) = (udp(&left.name, LEFT[1], 0)?, udp(&right.name, RIGHT[1], PORT)?);
+    near.connect((RIGHT[1], PORT))?;
+    for socket in [&near, &far] {
+        socket.set_read_timeout(Some(SOON))?;
+    }
+    let (_, time) = round(&near, &far).expect("it comes back");
+    assert!((20 * MS..30 * MS).contains(&time), "{time:?}");
+    let stats = ask(r#"{"stats": true}"#)?;
+    assert_eq!(stats["up"]["conditions"]["delay_ms"], 20.0);
+    assert!(stats["up"]["arrived"].as_u64() >= Some(1), "{stats}");
+    drop(orders);
+    assert!(program.wait()?.success(), "it ends with its orders");
     Ok(())
 }
