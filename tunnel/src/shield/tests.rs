@@ -1,6 +1,7 @@
 //! What the shield does to messages in the lab, and when it stands back.
 
 mod lab;
+mod machines;
 
 use std::time::Duration;
 
