@@ -18,7 +18,7 @@ pub(crate) const MAC_BYTES: usize = 16;
 
 /// Names a sender on the wire: the first bytes of BLAKE2s-256 over its public key.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(crate) struct KeyId(pub(crate) [u8; KeyId::BYTES]);
+pub(crate) struct KeyId(pub(crate) [u8; Self::BYTES]);
 
 impl KeyId {
     /// Its length on the wire.

@@ -66,7 +66,8 @@ impl Probe {
     pub(crate) fn encode(&self, sender: KeyId, key: &PathKey) -> Vec<u8> {
         let is_padded = self.full && self.kind == Kind::Probe;
         let mut bytes = Vec::with_capacity(if is_padded { FULL_BYTES } else { PROBE_BYTES });
-        let flags = u16::from(self.full) * FLAG_FULL | u16::from(self.in_use) * FLAG_IN_USE;
+        let full = if self.full { FLAG_FULL } else { 0 };
+        let flags = full | if self.in_use { FLAG_IN_USE } else { 0 };
         bytes.push(match self.kind {
             Kind::Probe => KIND_PROBE,
             Kind::Echo => KIND_ECHO,
