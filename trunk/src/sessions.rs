@@ -31,6 +31,8 @@ pub(crate) struct Sessions {
     count: Lanes,
     /// Those for chat, then those for bulk.
     lanes: Vec<Lane>,
+    /// When the other end last had no place for a session.
+    refused: Mutex<Option<Instant>>,
     /// Sweeps in a row that found no lane for bulk up.
     bulk_missing: AtomicU32,
     next_id: AtomicU64,
@@ -69,6 +71,7 @@ impl Sessions {
             cells: DashMap::new(),
             count,
             lanes,
+            refused: Mutex::new(None),
             bulk_missing: AtomicU32::new(0),
             next_id: AtomicU64::new(1),
             peer_run: Mutex::new(None),
@@ -176,6 +179,9 @@ impl Sessions {
         let (replayed, ended) =
             cell.look(|machine| (machine.replayed(), machine.ended().map(|ended| ended.cause)));
         self.metrics.count_end(ended, replayed);
+        if self.is_node() && ended.is_some_and(admit::is_refusal) {
+            *self.refused.lock() = Some(clock::now());
+        }
         self.remember(&cell, ended);
         if let Some(admission) = &self.admission {
             admission.limit.give_back();

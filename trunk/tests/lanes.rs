@@ -257,3 +257,41 @@ async fn clients_are_spread_over_cores_and_keep_to_theirs() {
         timeout(Duration::from_secs(5), one.accepted.recv()).await.expect("in time");
     }
 }
+
+/// Its client is refused once, and not again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_core_gives_its_clients_to_the_next() {
+    let world = World::new();
+    let mut one = Core::start(&world, [1; 16]).await;
+    let mut two = Core::start(&world, [3; 16]).await;
+    let node = Node::start(&world, [2; 16]);
+    one.admit(&["node-1"]);
+    two.admit(&["node-1"]);
+    let second = CoreTarget { member_id: "core-2".into(), ..two.target(Carrier::Tcp) };
+    node.trunks.set_cores(vec![one.target(Carrier::Tcp), second]);
+    while !(node.trunks.is_up_to("core-1") && node.trunks.is_up_to("core-2")) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut held = Vec::new();
+    for _ in 0..world::SESSIONS_MAX {
+        let port = node.trunks.open_at("core-1", request("/")).expect("the trunk is up");
+        held.push((port, one.accepted.recv().await.expect("there is room")));
+    }
+    let (mut refused, mut taken) = (0, 0);
+    for client in 0..40 {
+        let client_ip = format!("203.0.113.{client}");
+        let port = node.trunks.open(RequestHead { client_ip, ..request("/") }).expect("up");
+        let ended = async { port.deliver().await.expect_err("no answer is to come").cause };
+        tokio::select! {
+            cause = ended => {
+                assert_eq!(cause, Cause::CoreFull);
+                refused += 1;
+            }
+            incoming = two.accepted.recv() => {
+                taken += 1;
+                held.push((port, incoming.expect("it arrives")));
+            }
+        }
+    }
+    assert!((1..=3).contains(&refused) && taken >= 37, "{refused} refused, {taken} taken");
+}

@@ -117,11 +117,13 @@ impl Redial {
     /// there. If it fails, that one does.
     pub(super) fn handle_way_changed(&mut self, now: Instant) {
         match self.state {
-            State::Carried if self.under_way == 0 => {
-                self.under_way += 1;
+            State::Carried => {
+                // One that began on the older way measures that one.
+                if std::mem::replace(&mut self.under_way, 1) > 0 {
+                    self.outputs.push_back(Output::CallOff);
+                }
                 self.outputs.push_back(Output::Attempt);
             }
-            State::Carried => {}
             // What is under way began on the older way, and repeats itself rarely by now.
             State::Wanting { .. } => self.next = self.next.min(now),
         }

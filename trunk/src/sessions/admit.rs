@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use antipode_proto::body::{Body, INITIAL_CREDIT_BYTES};
 use antipode_proto::session::{Ended, Session, Side};
@@ -14,6 +15,14 @@ use super::{Pause, Sessions};
 use crate::peer::{Incoming, NodeIdentity};
 use crate::port::SessionPort;
 use crate::queue::LaneQueue;
+
+/// A core that refused a session gets no new ones for so long, if there is another.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
+
+/// Whether a session ended because the core takes none.
+pub(super) const fn is_refusal(cause: Cause) -> bool {
+    matches!(cause, Cause::CoreFull | Cause::CoreDraining)
+}
 
 /// How the core takes in new sessions.
 #[derive(Debug)]
@@ -49,6 +58,11 @@ impl SessionLimit {
 }
 
 impl Sessions {
+    /// At the node: whether the core refused a session lately.
+    pub(crate) fn refuses(&self, now: Instant) -> bool {
+        self.refused.lock().is_some_and(|refused| now < refused + REFUSED_FOR)
+    }
+
     pub(super) fn handle_unknown(self: &Arc<Self>, id: u64, kind: Kind, lane: u32) {
         let (Some(admission), Some(queue)) = (&self.admission, self.queue(lane)) else { return };
         if admission.pause.is_held() {

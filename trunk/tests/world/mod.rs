@@ -27,6 +27,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
+/// What a node opens for chat, unless a test asks for more.
+const LANES: u32 = 8;
+
 /// What a node opens for bulk.
 pub(crate) const BULK_LANES: u32 = 4;
 
@@ -170,6 +173,10 @@ impl Node {
     }
 
     pub(crate) fn start_with(world: &World, run: [u8; 16], sockets: Sockets) -> Self {
+        Self::start_lanes(world, run, sockets, LANES)
+    }
+
+    pub(crate) fn start_lanes(world: &World, run: [u8; 16], sockets: Sockets, lanes: u32) -> Self {
         let (chain, key) = world.member("node-1");
         let mut tls = ClientConfig::builder()
             .with_root_certificates(Arc::clone(&world.roots))
@@ -181,7 +188,7 @@ impl Node {
             tuning: TrunkTuning::default(),
             session: SessionConfig::default(),
             budget: Budget::unlimited(),
-            lanes: 8,
+            lanes,
             bulk_lanes: BULK_LANES,
             run,
             software: "test".into(),
@@ -197,14 +204,14 @@ impl Node {
     }
 
     pub(crate) async fn up(&self) {
-        self.until(|lanes| lanes == 8).await;
+        self.until(|lanes| lanes == LANES).await;
     }
 
     pub(crate) async fn down(&self) {
         self.until(|lanes| lanes == 0).await;
     }
 
-    async fn until(&self, enough: impl Fn(u32) -> bool) {
+    pub(crate) async fn until(&self, enough: impl Fn(u32) -> bool) {
         let wait = async {
             while !self.trunks.states().iter().any(|trunk| enough(trunk.lanes_up)) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -297,7 +304,7 @@ async fn relay(
     }
 }
 
-fn udp() -> (Arc<dyn AsyncUdpSocket>, SocketAddr) {
+pub(crate) fn udp() -> (Arc<dyn AsyncUdpSocket>, SocketAddr) {
     let socket = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
     let address = socket.local_addr().unwrap();
     (TokioRuntime.wrap_udp_socket(socket).unwrap(), address)

@@ -161,3 +161,23 @@ proptest! {
         prop_assert!(lab.began_ms.len() >= 25, "{:?}", lab.began_ms);
     }
 }
+
+/// A way that changes twice gets an attempt each time, and the carrier that is there keeps its
+/// lanes until one is up, or for good.
+#[test]
+fn another_way_gets_one_attempt() {
+    let mut lab = Lab::new();
+    lab.redial.handle_timeout(lab.now);
+    lab.redial.handle_up();
+    lab.drain();
+    lab.began_ms.clear();
+    lab.redial.handle_way_changed(lab.now);
+    lab.drain();
+    lab.redial.handle_way_changed(lab.now);
+    lab.drain();
+    assert_eq!((lab.began_ms.len(), lab.under_way.len()), (2, 1), "the older one is called off");
+    lab.pass(Duration::from_secs(10), Failure::Unanswered);
+    assert_eq!(lab.began_ms.len(), 2, "nothing is wrong with the carrier that is there");
+    assert!(!lab.redial.is_dialling());
+    assert_eq!(lab.redial.under_way, 0);
+}
