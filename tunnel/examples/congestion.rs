@@ -54,8 +54,8 @@ fn alone(name: &str, line: &Line) {
             continue;
         }
         let waits = |from, until| {
-            let wait = |quantile| outcome.wait_ms(quantile, from, until);
-            format!("{:.0} / {:.0}", wait(0.5), wait(0.99))
+            let wait = |percent| outcome.wait_ms(percent, from, until);
+            format!("{:.0} / {:.0}", wait(50), wait(99))
         };
         let (late, soon) = (outcome.mbit(0, 5, 30), outcome.mbit(0, 1, 2));
         let (waits_late, waits_soon) = (waits(5, 30), waits(0, 5));

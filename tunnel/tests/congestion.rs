@@ -46,7 +46,7 @@ fn its_own_queue_stays_short_from_the_start() {
         let outcome = alone(Line::new(10.0, rtt, 400, 0.0), 20);
         let mbit = outcome.mbit(0, 3, 20);
         assert!(mbit >= 8.5, "{rtt} ms: {mbit:.1} Mbit/s");
-        let waits = [outcome.wait_ms(0.5, 0, 20), outcome.wait_ms(0.99, 0, 20)];
+        let waits = [outcome.wait_ms(50, 0, 20), outcome.wait_ms(99, 0, 20)];
         assert!(waits[0] <= 10.0 && waits[1] <= 35.0, "{rtt} ms: {waits:?} ms");
     }
 }
@@ -84,7 +84,7 @@ fn the_queue_is_short_again_when_the_others_have_gone() {
     let outcome = run(Line::new(20.0, 60, 100, 0.0), flows, 50);
     let beside = outcome.mbit(0, 10, 25);
     assert!((8.0..=16.0).contains(&beside), "{beside:.1} Mbit/s beside four");
-    let waits = [outcome.wait_ms(0.5, 40, 50), outcome.wait_ms(0.9, 40, 50)];
+    let waits = [outcome.wait_ms(50, 40, 50), outcome.wait_ms(90, 40, 50)];
     assert!(waits[1] <= 20.0, "{waits:?} ms after them");
     let after = outcome.mbit(0, 40, 50);
     assert!(after >= 16.0, "{after:.1} Mbit/s after them");
@@ -100,7 +100,7 @@ fn a_line_that_changes_is_followed() {
     });
     let slow = outcome.mbit(0, 15, 30);
     assert!(slow >= 4.0, "{slow:.1} Mbit/s of 5");
-    let wait = outcome.wait_ms(0.9, 15, 30);
+    let wait = outcome.wait_ms(90, 15, 30);
     assert!(wait <= 40.0, "{wait:.0} ms of queue on the slow line");
     let fast = outcome.mbit(0, 38, 45);
     assert!(fast >= 25.0, "{fast:.1} Mbit/s of 40 again");
@@ -116,6 +116,6 @@ fn the_next_connection_starts_with_half_of_what_the_last_had() {
     let warm = run(line, vec![Flow::new(control)], 3);
     let (first, next) = (cold.mbit(0, 0, 1), warm.mbit(0, 0, 1));
     assert!(next > 3.0 * first, "{first:.1} and then {next:.1} Mbit/s in the first second");
-    let wait = warm.wait_ms(1.0, 0, 3);
+    let wait = warm.wait_ms(100, 0, 3);
     assert!(wait <= 60.0, "{wait:.0} ms of queue by a warm start");
 }

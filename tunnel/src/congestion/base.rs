@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn the_least_is_kept_for_an_epoch_and_not_for_three() {
-        let start = Instant::now();
+        let start = tokio::time::Instant::now().into_std();
         let at = |seconds| start + Duration::from_secs(seconds);
         let ms = Duration::from_millis;
         let mut base = Base::default();

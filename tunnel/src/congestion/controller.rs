@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_first_window_is_half_of_what_was_carried_or_the_cold_one() {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now().into_std();
         let first = |cold_window: u64, carried: Option<u64>| {
             let (flows, warmth) = (Flows::default(), Warmth::default());
             if let Some(carried) = carried {

@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn one_flow_answers_a_loss_as_cubic_does() {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now().into_std();
         let mut crowd = Crowd::new(1, 100.0, now);
         crowd.lose(5, now, now);
         assert!((crowd.window() - 70.0).abs() < 1e-9, "one answer for a batch");
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_loss_hits_one_flow_of_many() {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now().into_std();
         let mut crowd = Crowd::new(10, 1000.0, now);
         crowd.lose(1, now, now);
         assert!((crowd.window() - 970.0).abs() < 1e-9, "{}", crowd.window());
@@ -159,7 +159,7 @@ mod tests {
     /// A queue that overflows takes a packet or more of most of the flows.
     #[test]
     fn many_losses_hit_nearly_all() {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now().into_std();
         let mut crowd = Crowd::new(10, 1000.0, now);
         crowd.lose(40, now, now);
         assert!((700.0..760.0).contains(&crowd.window()), "{}", crowd.window());
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_window_never_falls_below_two_segments_a_flow() {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now().into_std();
         let mut crowd = Crowd::new(4, 8.0, now);
         for second in 1..20 {
             let then = now + Duration::from_secs(second);
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn flows_come_with_half_a_share_and_take_their_share_away() {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now().into_std();
         let mut crowd = Crowd::new(4, 100.0, now);
         crowd.resize(6, now);
         assert!((crowd.window() - 125.0).abs() < 1e-9);
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_slow_path_s_flow_is_at_least_a_reno_flow() {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now().into_std();
         let mut crowd = Crowd::new(1, 10.0, now);
         crowd.lose(1, now, now);
         let before = crowd.window();

@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_quiet_connection_does_not_cool_a_path() {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now().into_std();
         let (soon, late) = (now + REMEMBERED_FOR / 2, now + REMEMBERED_FOR);
         let warmth = Warmth::default();
         assert_eq!(warmth.window(now), None);

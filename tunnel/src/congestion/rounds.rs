@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_round_ends_with_what_was_sent_in_it() {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now().into_std();
         let ms = Duration::from_millis;
         let mut round = Round::new(now);
         round.acked(1000, ms(110));
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn the_latest_round_trips_are_a_window() {
         let ms = Duration::from_millis;
-        let mut round = Round::new(Instant::now());
+        let mut round = Round::new(tokio::time::Instant::now().into_std());
         round.acked(1, ms(1));
         assert_eq!(round.recent(), None, "one is not enough");
         (0..RECENT).for_each(|_| round.acked(1, ms(50)));

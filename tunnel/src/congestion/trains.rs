@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_distance_of_a_burst_is_the_rate_of_the_line() {
-        let sent = Instant::now();
+        let sent = tokio::time::Instant::now().into_std();
         let mut trains = Trains::default();
         for pair in 0..5u64 {
             let now = sent + Duration::from_millis(100 + 2 * pair);
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_batch_tells_nothing() {
-        let sent = Instant::now();
+        let sent = tokio::time::Instant::now().into_std();
         let mut trains = Trains::default();
         (0..20).for_each(|_| trains.acked(sent + Duration::from_millis(10), sent, 1000));
         assert_eq!(trains.rate(), None);

@@ -113,13 +113,12 @@ impl Outcome {
         bytes as f64 * 8.0 / 1e6 / seconds.len() as f64
     }
 
-    /// A quantile of the wait, in milliseconds.
-    pub(crate) fn wait_ms(&self, quantile: f64, from: usize, until: usize) -> f64 {
+    /// What so many percent wait at most, in milliseconds.
+    pub(crate) fn wait_ms(&self, percent: usize, from: usize, until: usize) -> f64 {
         let mut waits: Vec<Duration> =
             self.seconds[from..until].iter().flat_map(|second| second.waits.clone()).collect();
         waits.sort_unstable();
-        let at = ((waits.len() - 1) as f64 * quantile) as usize;
-        waits[at].as_secs_f64() * 1e3
+        waits[(waits.len() - 1) * percent / 100].as_secs_f64() * 1e3
     }
 }
 
@@ -164,7 +163,7 @@ struct World {
 impl World {
     fn new(line: Line, flows: Vec<Flow>) -> Self {
         let certificate = Certificate::new();
-        let begun = Instant::now();
+        let begun = tokio::time::Instant::now().into_std();
         let start = |flow: Flow| {
             let transport = Arc::new(flow.control.transport());
             let client = End::client(&certificate, Arc::clone(&transport), begun + flow.from);

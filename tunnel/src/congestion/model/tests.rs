@@ -13,7 +13,7 @@ struct Line {
 
 impl Line {
     fn new(window: u64) -> Self {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now().into_std();
         let (flows, warmth) = (Flows::default(), Warmth::default());
         flows.set(8);
         Self { model: Model::new(window, SEGMENT, flows, warmth, now), now }
