@@ -113,5 +113,15 @@ mod tests {
         }
         assert_eq!(flight.arrive(ms(8)), None);
         assert_eq!((flight.len(), flight.bytes), (1, 1));
+
+        for frame in 0..100 {
+            flight.recycle(vec![frame; 3]);
+            assert!(flight.depart(&[frame], ms(20)));
+        }
+        assert_eq!(flight.arrive(ms(20)), Some((ms(9), b"d".to_vec())));
+        for frame in 0..100 {
+            assert_eq!(flight.arrive(ms(20)), Some((ms(20), vec![frame])));
+        }
+        assert!(flight.is_empty());
     }
 }

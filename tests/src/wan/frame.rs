@@ -41,8 +41,6 @@ pub struct Shape {
     pub kind: Kind,
     /// Bytes of the IP packet.
     pub ip_bytes: usize,
-    /// Whether it may not be taken apart on its way.
-    pub keep_whole: bool,
 }
 
 impl Shape {
@@ -50,26 +48,25 @@ impl Shape {
     #[must_use]
     pub fn of(frame: &[u8]) -> Self {
         let ip_bytes = frame.len().saturating_sub(ETHERNET_BYTES);
-        let (kind, keep_whole) = match u16_at(frame, 12) {
-            Some(ETHERTYPE_IPV4) => ipv4(frame).unwrap_or((Kind::Other, true)),
-            Some(ETHERTYPE_IPV6) => (ipv6(frame).unwrap_or(Kind::Other), true),
-            Some(_) | None => (Kind::Wire, true),
+        let kind = match u16_at(frame, 12) {
+            Some(ETHERTYPE_IPV4) => ipv4(frame).unwrap_or(Kind::Other),
+            Some(ETHERTYPE_IPV6) => ipv6(frame).unwrap_or(Kind::Other),
+            Some(_) | None => Kind::Wire,
         };
-        Self { kind, ip_bytes, keep_whole }
+        Self { kind, ip_bytes }
     }
 }
 
-fn ipv4(frame: &[u8]) -> Option<(Kind, bool)> {
+fn ipv4(frame: &[u8]) -> Option<Kind> {
     let header = frame.get(ETHERNET_BYTES..)?;
-    let flags = u16_at(header, 6)?;
-    let (keep_whole, is_first) = (flags & 0x4000 != 0, flags & 0x1fff == 0);
+    let is_first = u16_at(header, 6)? & 0x1fff == 0;
     if *header.get(9)? != PROTOCOL_UDP {
-        return Some((Kind::Other, keep_whole));
+        return Some(Kind::Other);
     }
     let address = |at| array::<4>(header, at).map(IpAddr::from);
     let at = ETHERNET_BYTES + usize::from(header[0] & 0x0f) * 4;
     let udp = udp(frame, at, address(12)?, address(16)?).filter(|_| is_first);
-    Some((Kind::Udp(udp), keep_whole))
+    Some(Kind::Udp(udp))
 }
 
 fn ipv6(frame: &[u8]) -> Option<Kind> {
@@ -188,10 +185,22 @@ pub(crate) mod tests {
             let frame = udp_frame(source, destination, b"odd");
             assert!(is_sound(&frame));
             let udp = Udp { at, source, destination };
-            let shape =
-                Shape { kind: Kind::Udp(Some(udp)), ip_bytes: at - 14 + 11, keep_whole: true };
+            let shape = Shape { kind: Kind::Udp(Some(udp)), ip_bytes: at - 14 + 11 };
             assert_eq!(Shape::of(&frame), shape);
         }
+    }
+
+    #[test]
+    fn ipv4_has_options_and_fragments() {
+        let (from, to) = ("10.9.0.1".parse().unwrap(), "10.9.0.2".parse().unwrap());
+        let mut frame = udp_frame((from, 7), (to, 9), b"hello");
+        let later = |frame: &mut Vec<u8>| frame[20..22].copy_from_slice(&[0x20, 0x03]);
+        frame.splice(34..34, [1; 4]);
+        frame[14] = 0x46;
+        let Kind::Udp(Some(udp)) = Shape::of(&frame).kind else { panic!("a datagram") };
+        assert_eq!((udp.at, udp.source.1, udp.destination.1), (38, 7, 9));
+        later(&mut frame);
+        assert_eq!(Shape::of(&frame).kind, Kind::Udp(None), "it has no ports");
     }
 
     #[test]
@@ -229,5 +238,6 @@ pub(crate) mod tests {
             assert_eq!(checksum_after(sum(before), before, after), sum(after));
         }
         assert_eq!(checksum_after(0, 1, 2), 0);
+        assert!((1..=0xffff).all(|sum| checksum_after(sum, 1, 2) != 0), "none is not made");
     }
 }

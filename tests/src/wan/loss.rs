@@ -68,28 +68,38 @@ mod tests {
 
     use super::*;
 
-    /// Share of frames lost and mean length of a burst in ms, of a frame every 100 µs for `seconds`.
+    /// Share of frames lost, mean length of a burst in ms, and share of bursts that are longer than
+    /// twice the mean; of a frame every 100 µs for `seconds`.
     #[allow(clippy::disallowed_methods, reason = "only differences count")]
-    fn play(settings: Burst, seconds: u32) -> (f64, f64) {
+    fn play(settings: Burst, seconds: u32) -> (f64, f64, f64) {
         let (mut bursts, mut rng) = (Bursts::default(), StdRng::seed_from_u64(1));
         let (start, frames) = (Instant::now(), seconds * 10_000);
-        let (mut lost, mut begun, mut was_off) = (0_u32, 0_u32, false);
+        let (mut lengths, mut was_off) = (Vec::<u32>::new(), false);
         for frame in 0..frames {
             let now = start + Duration::from_micros(100) * frame;
             let is_off = bursts.is_off(settings, now, &mut rng);
-            lost += u32::from(is_off);
-            begun += u32::from(is_off && !was_off);
+            if is_off && !was_off {
+                lengths.push(0);
+            }
+            if let (true, Some(length)) = (is_off, lengths.last_mut()) {
+                *length += 1;
+            }
             was_off = is_off;
         }
-        (f64::from(lost) / f64::from(frames), f64::from(lost) / f64::from(begun.max(1)) / 10.0)
+        let (lost, count) = (f64::from(lengths.iter().sum::<u32>()), lengths.len().max(1) as f64);
+        let mean = lost / count / 10.0;
+        let long = lengths.iter().filter(|length| f64::from(**length) > mean * 20.0).count();
+        (lost / f64::from(frames), mean, long as f64 / count)
     }
 
     #[test]
     fn share_and_length_are_as_asked() {
         for (loss, mean_ms) in [(0.01, 5.0), (0.01, 20.0), (0.3, 50.0)] {
-            let (share, length) = play(Burst { loss, mean_ms }, 2000);
+            let (share, length, long) = play(Burst { loss, mean_ms }, 2000);
             assert!((share / loss - 1.0).abs() < 0.1, "{share} for {loss}");
             assert!((length / mean_ms - 1.0).abs() < 0.1, "{length} for {mean_ms}");
+            // e^-2 of exponentially distributed ones.
+            assert!((0.12..0.15).contains(&long), "{long} are long for {mean_ms}");
         }
     }
 
