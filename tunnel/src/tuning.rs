@@ -13,7 +13,8 @@ use crate::packet::{HEADERS_BYTES, INNER_MTU_FLOOR_BYTES, INNER_MTU_MAX_BYTES};
 pub const QUIC_PAYLOAD_BYTES: u16 = INNER_MTU_FLOOR_BYTES - HEADERS_BYTES;
 
 /// The least UDP payload of a path QUIC may use, [RFC 9000
-/// §14](https://www.rfc-editor.org/rfc/rfc9000#section-14).
+/// §14](https://www.rfc-editor.org/rfc/rfc9000#section-14), and what it starts from and falls back
+/// to: outside the tunnel 1308 bytes over IPv4 and 1328 over IPv6.
 const QUIC_PAYLOAD_BYTES_MIN: u16 = 1200;
 
 /// The most lanes a trunk may have. One session is pinned to one lane.
@@ -75,7 +76,7 @@ pub struct TrunkTuning {
     /// nobody has replaced.
     pub idle_timeout: Duration,
     /// Largest packet inside the tunnel that is tried for: 1420, which with WireGuard and an outer
-    /// IPv6 header fills 1500. QUIC starts at 1280 and probes upwards, so a smaller path
+    /// IPv6 header fills 1500. QUIC starts at 1248 and probes upwards, so a smaller path
     /// costs a few probes and no data.
     pub inner_mtu_bytes_max: u16,
 }
@@ -144,7 +145,7 @@ pub fn transport_config(
         .time_threshold(time_threshold)
         .keep_alive_interval(Some(tuning.keep_alive))
         .max_idle_timeout(Some(idle))
-        .initial_mtu(QUIC_PAYLOAD_BYTES)
+        .initial_mtu(QUIC_PAYLOAD_BYTES_MIN)
         .min_mtu(QUIC_PAYLOAD_BYTES_MIN)
         .mtu_discovery_config(discovery)
         // Some more than the lanes: a lane opened again may come before the old one is gone.
@@ -188,7 +189,7 @@ mod tests {
             "receive_window: 33554432",
             "send_window: 33554432",
             "packet_threshold: 64",
-            "initial_mtu: 1232",
+            "initial_mtu: 1200",
             "min_mtu: 1200",
             "upper_bound: 1372",
             "interval: 60s",

@@ -36,7 +36,7 @@ pub struct TunnelConfig {
     pub private_key: PrivateKey,
     /// The real UDP address; port 0 takes any. `[::]` takes IPv4 as well.
     pub listen: SocketAddr,
-    /// Largest packet sent inside the tunnel, 1280 to 1420. QUIC starts at 1280 and probes up to
+    /// Largest packet sent inside the tunnel, 1280 to 1420. QUIC starts at 1248 and probes up to
     /// it.
     pub mtu_bytes: u16,
     /// Silence of a peer with a keep-alive after which a new handshake is begun: it may have

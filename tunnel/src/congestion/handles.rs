@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(warmth.window(now), None);
         warmth.remember(1000, now);
         warmth.remember(10, soon);
-        assert_eq!(warmth.clone().window(soon), Some(1000));
+        assert_eq!(warmth.window(soon), Some(1000));
         assert_eq!(warmth.window(late), None, "too old");
         warmth.remember(10, late);
         assert_eq!(warmth.window(late), Some(10));
