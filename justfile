@@ -42,7 +42,7 @@ run *ARGS:
 
 # Network namespaces and other people's WireGuard. Needs root.
 lab:
-    ANTIPODE_REQUIRE_ALL=1 cargo test --locked -p antipode-tunnel -p antipode-tests --test 'netns_*' -- --nocapture
+    ANTIPODE_REQUIRE_ALL=1 cargo test --locked -p antipode-tunnel -p antipode-tests --test 'netns_*' --test 'wan*' -- --nocapture
 
 # Other people's clients and servers, for the tests that drive them: npm, PyPI, and (for Autobahn) Python 2.7.
 conformance-install:
