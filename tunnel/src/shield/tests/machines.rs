@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::super::brake::Brake;
 use super::super::budget::Budget;
+use super::super::dose::Dose;
 use super::super::policy::{LOSSY, Plan, Policy, SPACING_MIN, ShieldState, Weather};
 use super::super::trial::Trial;
 use crate::tunnel::now;
@@ -182,4 +183,59 @@ fn what_was_done_goes_on_for_a_while_without_measurements() {
     policy.decide(Some(&weather(0.01)), at);
     assert_eq!(policy.decide(None, at + ms(5_000)).state, ShieldState::On);
     assert_eq!(policy.decide(None, at + ms(5_250)).state, ShieldState::Unmeasured);
+}
+
+#[test]
+fn a_path_that_lost_much_before_is_not_suspected_for_half_as_much_more() {
+    let (mut trial, mut at) = (Trial::default(), now());
+    assert!(!tried(&mut trial, &mut at, 0, 0.1, ms(10_000)));
+    assert!(!tried(&mut trial, &mut at, 1, 0.15, ms(60_000)));
+    assert!(tried(&mut trial, &mut at, 1, 0.2, ms(6_000)));
+}
+
+#[test]
+fn few_losses_may_be_chance() {
+    let state = |per_s| {
+        let weather = Weather { all_per_s: per_s, ..weather(0.02) };
+        Policy::default().decide(Some(&weather), now()).state
+    };
+    assert_eq!(state(1_000.0), ShieldState::On);
+    assert_eq!(state(10.0), ShieldState::Clean);
+}
+
+#[test]
+fn bursts_are_remembered() {
+    let (mut policy, mut at) = (Policy::default(), now());
+    for _ in 0..40 {
+        policy.decide(Some(&Weather { burst: ms(10), ..weather(0.01) }), at);
+        at += ms(250);
+    }
+    let calm = policy.decide(Some(&weather(0.01)), at + ms(2_000));
+    assert!(calm.spacing > ms(12), "{calm:?}");
+    let later = policy.decide(Some(&weather(0.01)), at + ms(60_000));
+    assert_eq!(later.spacing, SPACING_MIN);
+}
+
+/// The brake is put on once, not at each look while the link is full.
+#[test]
+fn after_a_full_link_half_of_the_copies_go() {
+    let (mut dose, mut at) = (Dose::default(), now());
+    dose.budget.set_share(1e6);
+    let mut seconds = |dose: &mut Dose, seconds: u64, queueing: u64| {
+        let weather = Weather { queueing: ms(queueing), ..weather(0.01) };
+        let mut went = 0;
+        for step in 0..seconds * 1_000 {
+            at += ms(1);
+            if step % 250 == 0 {
+                dose.decide(Some(&weather), at);
+            }
+            went += usize::from(dose.take(100, 100, at).is_ok_and(|plan| plan.copies > 0)) * 100;
+        }
+        went
+    };
+    assert_eq!(seconds(&mut dose, 5, 0), 500_000);
+    assert_eq!(seconds(&mut dose, 5, 100), 0);
+    seconds(&mut dose, 3, 0);
+    let went = seconds(&mut dose, 1, 0);
+    assert!((45_000..75_000).contains(&went), "{went}");
 }
