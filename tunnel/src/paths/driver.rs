@@ -49,8 +49,21 @@ struct Wanted<T> {
 /// What was heard of a way.
 #[derive(Debug)]
 enum Event {
-    Echo { peer: PublicKey, way: Way, sent: Instant, at: Instant },
-    Answered { peer: PublicKey, way: Way, at: Instant },
+    Echo {
+        peer: PublicKey,
+        way: Way,
+        sent: Instant,
+        at: Instant,
+    },
+    Answered {
+        peer: PublicKey,
+        way: Way,
+        at: Instant,
+    },
+    /// There is a fresh socket.
+    Rebound {
+        at: Instant,
+    },
 }
 
 /// What others may see of a peer's ways.
@@ -238,6 +251,10 @@ impl Shared {
                     if let Some(course) = bridge.courses.get_mut(&peer) {
                         course.paths.handle_answered(way, at);
                     }
+                }
+                Event::Rebound { at } => {
+                    let courses = bridge.courses.values_mut();
+                    courses.for_each(|course| course.paths.handle_rebound(at));
                 }
             }
         }

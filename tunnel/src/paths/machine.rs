@@ -31,6 +31,8 @@ use trouble::{Flaw, HANDSHAKE_SUSPECT_AFTER, NARROW_AFTER, Trouble};
 /// IPv6 goes first in a race, IPv4 so much later, neighbours twice that after it: the better of two
 /// equal ways wins, and a broken one costs no more.
 pub const HEAD_START: Duration = Duration::from_millis(50);
+/// A review that is so late was held up: echoes may wait to be read, and probes did not go.
+const ASLEEP_AFTER: Duration = Duration::from_millis(400);
 /// Silence at the start after which a stream is opened.
 const STREAM_AFTER: Duration = Duration::from_millis(1500);
 /// Silence at the start after which names are looked up again.
@@ -47,6 +49,8 @@ pub struct Paths {
     since: Instant,
     /// Nothing carries; all are tried.
     search: Option<Search>,
+    /// Silence counts from here: this process was not asleep since.
+    awake: Instant,
     /// The way in use is silent since: the others are asked.
     suspect: Option<Instant>,
     /// The peer has answered a probe.
@@ -81,6 +85,7 @@ impl Paths {
             using: None,
             since: now,
             search: None,
+            awake: now,
             suspect: None,
             answers_probes: false,
             unanswered: None,
@@ -162,6 +167,14 @@ impl Paths {
         self.unanswered = since;
     }
 
+    /// There is a fresh socket, as was ordered: what is dead by the old one may not be.
+    pub fn handle_rebound(&mut self, now: Instant) {
+        if self.search.is_some() {
+            self.tracks.iter_mut().for_each(Track::hurry);
+            self.review(now);
+        }
+    }
+
     /// What became of a stream that was ordered, or had been open.
     pub fn handle_stream(&mut self, target: &StreamTarget, event: StreamEvent, now: Instant) {
         self.take_stream(target, event, now);
@@ -204,6 +217,9 @@ impl Paths {
     }
 
     fn review(&mut self, now: Instant) {
+        if self.review_at.is_some_and(|due| since(due, now) >= ASLEEP_AFTER) {
+            self.awake = now;
+        }
         self.tracks.iter_mut().for_each(|track| track.conclude(now));
         self.flaw = None;
         match self.trouble(now) {

@@ -158,14 +158,14 @@ impl Track {
             self.full_lost = 0;
         }
         let gap = before.map(|before| now.saturating_duration_since(before));
-        self.measure(now.saturating_duration_since(probe.sent), gap.unwrap_or_default());
+        let is_rare = gap.is_some_and(|gap| gap >= SPARSE) && !probe.counted;
+        self.measure(now.saturating_duration_since(probe.sent), if is_rare { 1 } else { 7 });
         true
     }
 
-    /// Takes a round trip in, so long after the last: the mean is over about two seconds, or two
-    /// samples where they are rare.
-    fn measure(&mut self, sample: Duration, gap: Duration) {
-        let keep = if gap < SPARSE { 7 } else { 1 };
+    /// Takes a round trip in. The mean is over about two seconds, or two samples where they are
+    /// rare; one that was given up may have waited for us.
+    fn measure(&mut self, sample: Duration, keep: u32) {
         self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * keep + sample) / (keep + 1)));
         if let Some(last) = self.last_rtt.replace(sample) {
             let change = last.max(sample) - last.min(sample);

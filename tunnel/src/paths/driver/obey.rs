@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::{Bridge, Course};
+use super::{Bridge, Course, Event};
 use crate::link::Outcome;
 use crate::outer::{OuterSocket, ReceiveBuffers};
 use crate::paths::metrics::kind;
@@ -36,13 +36,10 @@ impl Shared {
                 self.obey(course, order, now);
             }
         }
-        if !rebind {
-            return;
-        }
         let is_served = bridge.courses.values().any(|course| course.paths.is_up());
         let every = if is_served { REBIND_SPARING_EVERY } else { REBIND_EVERY };
         let is_due = |at| now.saturating_duration_since(at) >= every;
-        if bridge.rebound.is_none_or(is_due) {
+        if rebind && bridge.rebound.is_none_or(is_due) {
             bridge.rebound = Some(now);
             self.rebind(tasks);
         }
@@ -127,15 +124,24 @@ impl Shared {
                 return;
             }
         };
+        let (shared, stop) = (Arc::clone(self), tasks.stop.clone());
+        tasks.tracker.spawn(async move {
+            stop.run_until_cancelled(shared.move_to(socket)).await;
+        });
+    }
+
+    /// Sends from this socket once it can be sent from, and reads the one before for a while.
+    async fn move_to(&self, socket: OuterSocket) {
+        // tokio knows that a new socket takes datagrams once it has been asked.
+        if socket.writable().await.is_err() {
+            return;
+        }
         info!(from = %self.exits.udp().local_addr(), to = %socket.local_addr(), "fresh socket");
         self.metrics.paths.rebinds.inc();
         let before = self.exits.replace_udp(socket);
         self.nudge.notify_one();
-        let (shared, stop) = (Arc::clone(self), tasks.stop.clone());
-        tasks.tracker.spawn(async move {
-            let reading = timeout(READ_ON_FOR, shared.read_on(&before));
-            let _ = stop.run_until_cancelled(reading).await;
-        });
+        self.courses.push(Event::Rebound { at: now() });
+        let _ = timeout(READ_ON_FOR, self.read_on(&before)).await;
     }
 
     /// Reads a socket that is not sent from any more.

@@ -1,6 +1,7 @@
 //! The machine against a world of ways with delay, loss and walls, in virtual time.
 
 mod lab;
+mod streams;
 
 use std::time::Duration;
 
@@ -253,26 +254,60 @@ fn candidates_are_bounded_and_told_once() {
     assert_eq!(lab.paths.ways(lab.now()).len(), 2 * CANDIDATES_MAX);
 }
 
-/// What a return that fails costs grows shorter in share each time.
+/// A process that was not run for a while has heard nothing, and that is nobody's fault.
 #[test]
-fn udp_that_dies_after_each_return_is_trusted_less_and_less() {
+fn a_process_that_slept_blames_no_way() {
     let mut lab = Lab::new(1);
-    lab.path(udp(1), Path::delay(20)).stream(Path::delay(20));
+    lab.path(udp(1), Path::delay(50)).stream(Path::delay(50));
     lab.begin();
     lab.run(Duration::from_secs(5));
-    let mut returns = 0;
-    for _ in 0..1200 {
-        // A wall that closes whenever UDP carries.
-        let is_udp = lab.used() == Some(udp(1)) && lab.paths.is_up();
-        if is_udp {
-            returns += 1;
-            lab.set(udp(1), Path::dead());
-            lab.run(Duration::from_secs(4));
-        }
-        lab.set(udp(1), Path::delay(20));
-        lab.run(Duration::from_secs(1));
-    }
-    assert!((3..25).contains(&returns), "{returns} returns in 20 minutes");
+    lab.sleep(Duration::from_secs(3));
+    lab.run(Duration::from_secs(5));
+    assert!(lab.paths.is_up());
+    assert!(!lab.did(|order| matches!(order, Order::Rebind | Order::OpenStream(_))));
+    lab.sleep(Duration::from_secs(3));
+    lab.cut();
+    lab.run(ms(3500));
+    assert!(!lab.paths.is_up(), "silence since then counts");
+}
+
+#[test]
+fn a_fresh_socket_is_tried_at_once() {
+    let mut lab = Lab::new(1);
+    lab.path(udp(1), Path::delay(50));
+    lab.begin();
+    lab.run(Duration::from_secs(5));
+    lab.cut();
+    lab.run(Duration::from_secs(3));
+    let probes = |lab: &Lab| lab.count(|order| matches!(order, Order::Probe { .. }));
+    let before = probes(&lab);
+    let now = lab.now();
+    lab.paths.handle_rebound(now);
+    lab.obey();
+    assert_eq!(probes(&lab), before + 1);
+}
+
+#[test]
+fn remedies_become_rarer() {
+    let mut lab = Lab::new(1);
+    lab.path(udp(1), Path::dead());
+    lab.begin();
+    lab.run(Duration::from_secs(600));
+    let rebinds = lab.count(|order| *order == Order::Rebind);
+    assert!((5..20).contains(&rebinds), "{rebinds} in ten minutes");
+}
+
+/// As when an older release is started in its place.
+#[test]
+fn a_peer_that_answers_no_probes_any_more_is_not_lost_again_and_again() {
+    let mut lab = Lab::new(1);
+    lab.path(udp(1), Path::delay(50));
+    lab.begin();
+    lab.run(Duration::from_secs(5));
+    lab.standard = true;
+    lab.run(Duration::from_secs(60));
+    assert!(lab.paths.is_up());
+    assert!(lab.count(|order| *order == Order::Rebind) <= 1);
 }
 
 fn udp_way(port: u16) -> Way {

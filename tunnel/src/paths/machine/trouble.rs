@@ -56,8 +56,9 @@ impl Paths {
             self.suspect = doubted.then(|| self.suspect.unwrap_or(now));
             return (unanswered >= HANDSHAKE_DEAD_AFTER).then_some(Trouble::Dead);
         }
-        let alive = track.alive().unwrap_or(self.since).max(self.since);
-        let echoed = track.answered().unwrap_or(self.since).max(self.since);
+        let begun = self.since.max(self.awake);
+        let alive = track.alive().unwrap_or(begun).max(begun);
+        let echoed = track.answered().unwrap_or(begun).max(begun);
         let dead_after = if is_stream { STREAM_DEAD_AFTER } else { DEAD_AFTER };
         let is_silent = since(alive, now) >= dead_after + rtt * 2;
         let is_deaf = !is_stream

@@ -74,6 +74,8 @@ pub(super) struct Lab {
     pub(super) paths: Paths,
     /// The peer answers no probes.
     pub(super) standard: bool,
+    /// Nothing is heard of streams that were ordered.
+    pub(super) streams_hang: bool,
     now: Instant,
     rng: StdRng,
     world: Vec<(Candidate, Path)>,
@@ -93,6 +95,7 @@ impl Lab {
         Self {
             paths: Paths::new(now),
             standard: false,
+            streams_hang: false,
             now,
             rng: StdRng::seed_from_u64(seed),
             world: Vec::new(),
@@ -184,6 +187,13 @@ impl Lab {
         self.now = end;
     }
 
+    /// Time passes and nobody runs: what comes meanwhile is looked at afterwards, timers first.
+    pub(super) fn sleep(&mut self, time: Duration) {
+        self.now += time;
+        self.paths.handle_timeout(self.now);
+        self.obey();
+    }
+
     #[track_caller]
     pub(super) fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
         let end = self.now + Duration::from_secs(60);
@@ -237,12 +247,12 @@ impl Lab {
         }
     }
 
-    fn obey(&mut self) {
+    pub(super) fn obey(&mut self) {
         while let Some(order) = self.paths.poll_output() {
             self.orders.push(order.clone());
             match order {
                 Order::Probe { way, full, in_use } => {
-                    assert!(!in_use || self.paths.using() == Some(way), "{way:?}");
+                    assert_eq!(in_use, self.paths.using() == Some(way), "{way:?}");
                     let path = self.path_of(way).filter(|path| path.passes_full || !full);
                     if !self.standard {
                         self.answer(path, Event::Echo { way, sent: self.now });
@@ -253,6 +263,9 @@ impl Lab {
                 Order::OpenStream(_) => {
                     self.count += 1;
                     let id = StreamId(self.count);
+                    if self.streams_hang {
+                        continue;
+                    }
                     match self.stream.filter(|_| !self.is_cut).and_then(|path| path.one_way) {
                         Some(one_way) => self.later(one_way * 8, Event::Opened { id }),
                         None => self.later(ms(5000), Event::OpenFailed),
