@@ -50,7 +50,7 @@ pub enum Refused {
     NotWireGuard,
     /// The neighbour's share of the bytes a second is used up.
     OverBudget,
-    /// There are [`FLOWS_MAX`] flows.
+    /// There are `FLOWS_MAX` flows.
     FlowsFull,
     /// The flow's socket did not take it, or can't be had.
     NotSent,

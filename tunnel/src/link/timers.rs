@@ -60,7 +60,7 @@ impl Link {
     }
 
     /// Begins a handshake, or sends the initiation of the one under way again; nothing if the last
-    /// one went just now, see [`Pace`].
+    /// one went just now, see `Pace`.
     pub(crate) fn handshake_now(&mut self, now: Instant, out: &mut Outcome<'_>) {
         let (_, _, _, _, rtt_ms) = self.tunn.stats();
         if self.pace.allows(rtt_ms.map(|ms| Duration::from_millis(ms.into())), now) {
