@@ -25,6 +25,7 @@ const NO_LIMITS: [(&str, &[&str]); 3] = [
             "tunnel.endpoints",
             "tunnel.forward",
             "trunk.lanes",
+            "trunk.bulk_lanes",
             "trunk.carrier",
             "upgrade.answer",
             "upgrade.subprotocols",

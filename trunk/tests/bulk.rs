@@ -144,7 +144,8 @@ async fn beside(up: bool) {
     let (alone_ms, beside_ms) = (show(&alone), show(&beside));
     let which = if up { "upload" } else { "download" };
     eprintln!(
-        "{which}: {:.2} Mbit/s; chat p50, p90, p99, max: alone {alone_ms:?} ms, beside {beside_ms:?} ms",
+        "{which}: {:.2} Mbit/s; chat p50, p90, p99, max in ms: alone {alone_ms:?}, \
+         beside {beside_ms:?}",
         carried * 8.0 / 1e6
     );
     assert_eq!(lab.moves(Class::Bulk), 1, "the transfer moved, once");

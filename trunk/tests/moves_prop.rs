@@ -2,77 +2,12 @@
 //! whichever lane breaks at whichever end first, each direction arrives whole, once and in order.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+mod moves;
 
-use antipode_proto::trunk::v1::frame::Kind;
-use antipode_proto::trunk::v1::{Batch, Cause, Chunk, End, RequestHead, ResponseHead, Segment};
-use antipode_runtime::clock;
-use antipode_trunk::{Bare, Body, Lanes, Metrics, NodeIdentity, SessionConfig, SessionPort};
-use bytes::Bytes;
+use antipode_tunnel::Class;
 use proptest::prelude::*;
 
-const CHAT: u32 = 2;
-const BULK: u32 = 2;
-const LANES: u32 = CHAT + BULK;
-const SESSIONS: usize = 5;
-/// Of a whole frame; above 32 KiB one is bulk.
-const LARGE: u64 = 40_000;
-
-#[derive(Clone, Copy, Debug)]
-enum Way {
-    Up,
-    Down,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    /// A small frame.
-    Say {
-        way: Way,
-        session: usize,
-    },
-    /// Pieces of a large one.
-    Pour {
-        way: Way,
-        session: usize,
-        pieces: usize,
-    },
-    Leave {
-        way: Way,
-        lane: u32,
-    },
-    Arrive {
-        way: Way,
-        lane: u32,
-    },
-    /// Both ends notice at once.
-    Break {
-        lane: u32,
-    },
-    /// A newer call carries the lane at the core; the node is still on the older one.
-    CoreFirst {
-        lane: u32,
-    },
-    /// The lane's carrier is gone, at both ends, until [`Step::Back`].
-    Lose {
-        lane: u32,
-    },
-    Back {
-        lane: u32,
-    },
-    Wait {
-        ms: u64,
-    },
-    Read {
-        way: Way,
-        session: usize,
-    },
-    End {
-        way: Way,
-        session: usize,
-    },
-}
+use moves::{CHAT, LANES, Lab, SESSIONS, Step, Way};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
@@ -103,13 +38,13 @@ fn large_frames_go_over_the_lanes_for_bulk() {
         }
         assert!(on_chat < SESSIONS * 50_000, "{on_chat} bytes on the lanes for chat");
         lab.settle();
-        let moves = lab.moves(antipode_tunnel::Class::Bulk);
+        let moves = lab.moves(Class::Bulk);
         assert_eq!(moves, u64::try_from(SESSIONS).unwrap(), "each moved, once");
         let bulk = lab.bytes_on_bulk;
         assert!(bulk >= SESSIONS * 10 * 10_000, "{bulk} bytes on the lanes for bulk");
         (0..SESSIONS).for_each(|session| lab.run(Step::Say { way, session }));
         lab.run(Step::Wait { ms: 20_000 });
-        assert_eq!(lab.moves(antipode_tunnel::Class::Chat), moves, "and all come back");
+        assert_eq!(lab.moves(Class::Chat), moves, "and all come back");
         lab.settle();
         assert!(lab.sessions.iter().all(|session| session.core.got == session.core.far_sent));
     }
@@ -130,7 +65,7 @@ fn bulk_without_lanes_goes_on_over_those_for_chat() {
         lab.run(Step::Wait { ms: 1000 });
         lab.move_all();
     }
-    assert_eq!(lab.moves(antipode_tunnel::Class::Chat), 1);
+    assert_eq!(lab.moves(Class::Chat), 1);
     lab.run(Step::Read { way, session: 0 });
     lab.move_all();
     lab.run(Step::Read { way, session: 0 });
@@ -145,11 +80,11 @@ fn without_lanes_for_bulk_nothing_moves() {
     lab.run(Step::Pour { way: Way::Down, session: 0, pieces: 14 });
     let mut on_chat = 0;
     (0..CHAT).for_each(|lane| while lab.leave(Way::Down, lane) {});
-    for batches in &lab.down {
+    for batches in lab.wires(Way::Down) {
         on_chat += batches.iter().map(prost::Message::encoded_len).sum::<usize>();
     }
     assert!(on_chat > 14 * 10_000, "{on_chat} bytes go at once");
-    assert_eq!(lab.moves(antipode_tunnel::Class::Bulk), 0);
+    assert_eq!(lab.moves(Class::Bulk), 0);
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -170,258 +105,4 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (way(), session()).prop_map(|(way, session)| Step::Read { way, session }),
         1 => (way(), session()).prop_map(|(way, session)| Step::End { way, session }),
     ]
-}
-
-/// One end of a session, and what its application saw and should see.
-struct Side {
-    port: SessionPort,
-    got: Vec<Bytes>,
-    far_sent: Vec<Bytes>,
-    has_ended: bool,
-    far_has_ended: bool,
-}
-
-struct Session {
-    node: Side,
-    core: Side,
-}
-
-struct Lab {
-    node: Bare,
-    core: Bare,
-    sessions: Vec<Session>,
-    down: Vec<VecDeque<Batch>>,
-    up: Vec<VecDeque<Batch>>,
-    /// Lanes whose node is on a call that the core has given up, or on none.
-    is_severed: Vec<bool>,
-    count: u32,
-    now: Instant,
-    bytes_on_bulk: usize,
-    metrics: Metrics,
-}
-
-impl Lab {
-    fn new() -> Self {
-        let metrics = Metrics::default();
-        let resume_window = Duration::from_secs(1_000_000);
-        let config = SessionConfig { resume_window, ..SessionConfig::default() };
-        let identity = NodeIdentity {
-            member_id: "node".into(),
-            name: "node".into(),
-            region: "here".into(),
-            address: std::net::Ipv6Addr::LOCALHOST,
-        };
-        let lanes = Lanes { chat: CHAT, bulk: BULK };
-        let node = Bare::node(lanes, config, metrics.clone());
-        let core = Bare::core(lanes, config, Metrics::default(), identity, 1_000);
-        let wires = || (0..LANES).map(|_| VecDeque::new()).collect();
-        let mut lab = Self {
-            node,
-            core,
-            sessions: Vec::new(),
-            down: wires(),
-            up: wires(),
-            is_severed: (0..LANES).map(|_| false).collect(),
-            count: 0,
-            now: clock::now(),
-            bytes_on_bulk: 0,
-            metrics,
-        };
-        for lane in 0..LANES {
-            lab.core.lane_up(lane);
-            lab.node.lane_up(lane);
-        }
-        for _ in 0..SESSIONS {
-            let node = lab.node.open(RequestHead::default()).expect("the lanes are up");
-            lab.move_all();
-            let core = lab.core.next_incoming().expect("it was opened").port;
-            core.send(ResponseHead { status: 101, ..ResponseHead::default() }.into()).unwrap();
-            let side = |port| Side {
-                port,
-                got: Vec::new(),
-                far_sent: Vec::new(),
-                has_ended: false,
-                far_has_ended: false,
-            };
-            lab.sessions.push(Session { node: side(node), core: side(core) });
-        }
-        lab.settle();
-        lab
-    }
-
-    fn run(&mut self, step: Step) {
-        match step {
-            Step::Say { way, session } => self.say(way, session, 100, None),
-            Step::Pour { way, session, pieces } => {
-                (0..pieces).for_each(|_| self.say(way, session, 10_000, Some(LARGE)));
-            }
-            Step::Leave { way, lane } => drop(self.leave(way, lane)),
-            Step::Arrive { way, lane } => self.arrive(way, lane),
-            Step::Break { lane } => {
-                self.run(Step::Lose { lane });
-                self.run(Step::Back { lane });
-            }
-            Step::CoreFirst { lane } => {
-                self.core.lane_up(lane);
-                self.sever(lane);
-            }
-            Step::Lose { lane } => {
-                self.core.lane_down(lane);
-                self.node.lane_down(lane);
-                self.sever(lane);
-            }
-            Step::Back { lane } if self.is_severed[at(lane)] => {
-                self.up[at(lane)].clear();
-                self.core.lane_up(lane);
-                self.down[at(lane)].clear();
-                self.node.lane_up(lane);
-                self.is_severed[at(lane)] = false;
-            }
-            Step::Back { .. } => {}
-            Step::Wait { ms } => {
-                self.now += Duration::from_millis(ms);
-                self.core.handle_timeout(self.now);
-                self.node.handle_timeout(self.now);
-            }
-            Step::Read { way, session } => self.read(way, session),
-            Step::End { way, session } => self.end(way, session),
-        }
-    }
-
-    fn sever(&mut self, lane: u32) {
-        self.is_severed[at(lane)] = true;
-        self.up[at(lane)].clear();
-        self.down[at(lane)].clear();
-    }
-
-    fn say(&mut self, way: Way, session: usize, len: usize, frame_len: Option<u64>) {
-        let Session { node, core } = &mut self.sessions[session];
-        let (from, to) = match way {
-            Way::Up => (node, core),
-            Way::Down => (core, node),
-        };
-        if from.has_ended || from.port.try_ready() != Ok(true) {
-            return;
-        }
-        self.count += 1;
-        let mut payload = self.count.to_be_bytes().to_vec();
-        payload.resize(len, 7);
-        let payload = Bytes::from(payload);
-        let chunk =
-            Chunk { frame: Some(0x82), frame_len, payload: payload.clone(), ..Chunk::default() };
-        from.port.send(chunk.into()).expect("alive");
-        to.far_sent.push(payload);
-    }
-
-    fn end(&mut self, way: Way, session: usize) {
-        let Session { node, core } = &mut self.sessions[session];
-        let side = match way {
-            Way::Up => node,
-            Way::Down => core,
-        };
-        if !std::mem::replace(&mut side.has_ended, true) {
-            let end = End { cause: Cause::Complete.into(), ..End::default() };
-            side.port.send(end.into()).expect("alive");
-        }
-    }
-
-    fn wires(&self, way: Way) -> &[VecDeque<Batch>] {
-        match way {
-            Way::Up => &self.up,
-            Way::Down => &self.down,
-        }
-    }
-
-    fn leave(&mut self, way: Way, lane: u32) -> bool {
-        let (from, wires) = match way {
-            Way::Up => (&mut self.node, &mut self.up),
-            Way::Down => (&mut self.core, &mut self.down),
-        };
-        let Some(batch) = from.collect_batch(lane, self.now) else { return false };
-        if lane >= CHAT {
-            self.bytes_on_bulk += prost::Message::encoded_len(&batch);
-        }
-        // Whoever is still on an older call speaks to nobody.
-        if !self.is_severed[at(lane)] {
-            wires[at(lane)].push_back(batch);
-        }
-        true
-    }
-
-    fn arrive(&mut self, way: Way, lane: u32) {
-        let wires = match way {
-            Way::Up => &mut self.up,
-            Way::Down => &mut self.down,
-        };
-        let Some(batch) = wires[at(lane)].pop_front() else { return };
-        for frame in &batch.frames {
-            if let Some(Kind::Reset(reset)) = &frame.kind {
-                panic!("session {} was reset: {reset:?}", frame.session);
-            }
-            let is_bare = matches!(&frame.kind, Some(Kind::Segment(Segment { body: None, .. })));
-            assert!(!is_bare, "a segment without a body");
-        }
-        let to = match way {
-            Way::Up => &self.core,
-            Way::Down => &self.node,
-        };
-        to.handle_batch(lane, batch).expect("both ends keep the protocol");
-    }
-
-    fn read(&mut self, way: Way, session: usize) {
-        let Session { node, core } = &mut self.sessions[session];
-        let side = match way {
-            Way::Up => core,
-            Way::Down => node,
-        };
-        while let Some(delivery) = side.port.try_deliver().expect("alive") {
-            side.port.consumed(delivery.seq);
-            match delivery.body {
-                Body::Chunk(chunk) => side.got.push(chunk.payload),
-                Body::End(_) => side.far_has_ended = true,
-                Body::Request(_) | Body::Response(_) => {}
-            }
-        }
-    }
-
-    fn moves(&self, to: antipode_tunnel::Class) -> u64 {
-        let labels = antipode_trunk::metrics::MoveLabels { to };
-        self.metrics.moves.get_or_create(&labels).get()
-    }
-
-    fn move_all(&mut self) -> bool {
-        let mut any = false;
-        for lane in 0..LANES {
-            for way in [Way::Up, Way::Down] {
-                while self.leave(way, lane) {
-                    any = true;
-                }
-                while !self.wires(way)[at(lane)].is_empty() {
-                    any = true;
-                    self.arrive(way, lane);
-                }
-            }
-        }
-        any
-    }
-
-    fn settle(&mut self) {
-        (0..LANES).for_each(|lane| self.run(Step::Back { lane }));
-        for round in 0.. {
-            assert!(round < 100, "it never comes to rest");
-            self.run(Step::Wait { ms: 100 });
-            let moved = self.move_all();
-            for session in 0..self.sessions.len() {
-                self.read(Way::Up, session);
-                self.read(Way::Down, session);
-            }
-            if !moved && round > 3 {
-                return;
-            }
-        }
-    }
-}
-
-fn at(lane: u32) -> usize {
-    usize::try_from(lane).unwrap()
 }

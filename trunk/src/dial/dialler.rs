@@ -89,8 +89,8 @@ struct Standing {
 }
 
 impl Dialler {
-    /// Runs for as long as the core is on the roster. Lanes for bulk are dialled while the core says,
-    /// on those for chat, that it takes them.
+    /// Runs for as long as the core is on the roster. Lanes for bulk are dialled while the core
+    /// says, on those for chat, that it takes them.
     pub(super) async fn keep_up(self) {
         let dialler = Arc::new(self);
         let mut takes_bulk = dialler.lanes.sessions.takes_bulk();

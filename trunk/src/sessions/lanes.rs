@@ -158,8 +158,8 @@ impl Sessions {
         usize::try_from(index).ok().and_then(|index| self.lanes.get(index))
     }
 
-    /// Changes each machine that the lane carries. One that moves away meanwhile is left alone: it is
-    /// looked at again under its lock.
+    /// Changes each machine that the lane carries. One that moves away meanwhile is left alone: it
+    /// is looked at again under its lock.
     fn for_each_cell_on(&self, index: u32, act: impl Fn(&mut Session)) {
         self.for_each_cell(
             |cell| cell.is_on(index),
