@@ -116,8 +116,8 @@ impl Underlay {
         }
     }
 
-    /// Takes what QUIC has counted towards a peer; see [`Tunnel::note_quic`]. An interface of the host
-    /// has no shield.
+    /// Takes what QUIC has counted towards a peer; see [`Tunnel::note_quic`]. An interface of the
+    /// host has no shield.
     pub fn note_quic(&self, inner: Ipv6Addr, counts: QuicCounts) {
         match self {
             Self::InProcess(tunnel) => tunnel.note_quic(inner, counts),

@@ -48,8 +48,8 @@ impl Budget {
         self.cap = (self.spent_per_s / 2.0).max(RATE_MIN);
     }
 
-    /// Takes the price of `copies` copies of a run, unless there is not enough, or its datagrams are
-    /// too large for what is left.
+    /// Takes the price of `copies` copies of a run, unless there is not enough, or its datagrams
+    /// are too large for what is left.
     pub(crate) fn take(&mut self, run: usize, segment: usize, copies: u8, now: Instant) -> bool {
         self.pass(now);
         let (run, segment) = (bytes(run) * f64::from(copies), bytes(segment));

@@ -29,8 +29,8 @@ const BATCH: usize = 256;
 pub struct ShieldConfig {
     /// Whether there is one.
     pub enabled: bool,
-    /// What all copies of this tunnel may cost together, in bits of WireGuard's messages: 50 Mbit/s.
-    /// Peers whose paths lose share it.
+    /// What all copies of this tunnel may cost together, in bits of WireGuard's messages: 50
+    /// Mbit/s. Peers whose paths lose share it.
     pub kbit_per_second_max: u32,
 }
 
