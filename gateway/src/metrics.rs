@@ -53,7 +53,8 @@ macro_rules! names {
         }
     )*};
 }
-names!(SteerReason "reason", By "by", Outcome "outcome", EndReason "reason", Refused "reason", LinkWay "way");
+names!(SteerReason "reason", By "by", Outcome "outcome", EndReason "reason", Refused "reason");
+names!(LinkWay "way");
 
 impl<N> Label<N> {
     fn of(value: &'static str) -> Self {

@@ -74,7 +74,7 @@ impl Loss {
     }
 }
 
-/// `part` of `whole` as a share; both may be too large for a float to tell apart, that is all right.
+/// `part` of `whole` as a share; both may be too large for a float to tell apart.
 fn ratio(part: u64, whole: u64) -> f32 {
     let parts_in_a_million = u128::from(part) * 1_000_000 / u128::from(whole.max(1));
     let capped = u32::try_from(parts_in_a_million.min(1_000_000)).unwrap_or(1_000_000);

@@ -14,7 +14,8 @@ const RECENT: Duration = Duration::from_millis(1_250);
 const RECENT_MAX: usize = 16;
 /// Smoothing of the round trip, [RFC 6298 §2](https://www.rfc-editor.org/rfc/rfc6298#section-2).
 const RTT_SHARE: u32 = 8;
-/// Smoothing of the jitter, [RFC 3550 §6.4.1](https://www.rfc-editor.org/rfc/rfc3550#section-6.4.1).
+/// Smoothing of the jitter,
+/// [RFC 3550 §6.4.1](https://www.rfc-editor.org/rfc/rfc3550#section-6.4.1).
 const JITTER_SHARE: u32 = 16;
 
 /// Round trips, as they come.
@@ -69,8 +70,8 @@ impl RoundTrips {
         self.jitter
     }
 
-    /// What queues add now: the least of the last ones over the least of all, less the jitter, since
-    /// a few that vary rarely have the least among them.
+    /// What queues add now: the least of the last ones over the least of all, less the jitter,
+    /// since a few that vary rarely have the least among them.
     pub(crate) fn queueing(&self, now: Instant) -> Duration {
         let is_recent = |(at, _): &&(Instant, _)| now.saturating_duration_since(*at) <= RECENT;
         let recent = self.recent.iter().filter(is_recent).map(|&(_, rtt)| rtt).min();
