@@ -1,4 +1,4 @@
-//! Streams to cores, for when this node's UDP is blocked: where they go and how a core is known there.
+//! Streams to cores, where UDP is blocked: where they go and how a core is known there.
 
 use std::collections::BTreeMap;
 
