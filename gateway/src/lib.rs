@@ -15,7 +15,8 @@
 //! | [`socket`], [`rpc`] | what all listeners share |
 //! | [`app`], [`config`], [`metrics`] | wiring, settings, counters |
 //!
-//! **Invariant:** `health`, `register`, `steer`, `mesh` and `locate` know no clock, no task and no socket.
+//! **Invariant:** `health`, `register`, `steer`, `mesh` and `locate` know no clock, no task and no
+//! socket.
 
 pub mod app;
 pub mod authority;

@@ -1,8 +1,8 @@
 //! The mesh: which nodes send whose datagrams on, a pure function of what was reported.
 //!
-//! Each node is named up to three others, and each of these is told of it. The nodes measure the ways
-//! through them and choose for themselves; here is only guessed which are worth measuring: those
-//! for which the distance to them, and the round trip that they report to a core, are least
+//! Each node is named up to three others, and each of these is told of it. The nodes measure the
+//! ways through them and choose for themselves; here is only guessed which are worth measuring:
+//! those for which the distance to them, and the round trip that they report to a core, are least
 //! together.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,8 +83,9 @@ pub struct Route {
 impl Mesh {
     /// The mesh of these stations, after `previous`. The same arguments give the same answer.
     ///
-    /// What a node uses it keeps, as long as that offers anything. A node that has not reported since
-    /// it came keeps what it was named, by a gateway before this one perhaps: nothing is said to it.
+    /// What a node uses it keeps, as long as that offers anything. A node that has not reported
+    /// since it came keeps what it was named, by a gateway before this one perhaps: nothing is said
+    /// to it.
     #[must_use]
     pub fn plan(stations: &[Station], previous: &Self) -> Self {
         let by_id: BTreeMap<&str, &Station> =

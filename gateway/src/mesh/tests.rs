@@ -1,3 +1,5 @@
+//! Who is named to whom: a table of small meshes.
+
 use super::*;
 
 /// A station at a latitude on one meridian: 111 km for each degree, 1.66 ms.

@@ -1,5 +1,5 @@
-//! The mesh, from the gateway's word to the tunnel: who sends this node's datagrams on, and whose it
-//! sends on itself.
+//! The mesh, from the gateway's word to the tunnel: who sends this node's datagrams on, and whose
+//! it sends on itself.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

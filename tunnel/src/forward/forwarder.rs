@@ -1,9 +1,9 @@
 //! Sending on: whose datagrams, to which cores, how many.
 //!
 //! A machine without sockets. A neighbour's wrapped datagram comes in and names the flow, a
-//! neighbour with a core, on whose own socket its payload is to leave; what the core answers on that
-//! socket comes in and is wrapped for the neighbour. What is inside is never read: it is WireGuard's
-//! between the two of them.
+//! neighbour with a core, on whose own socket its payload is to leave; what the core answers on
+//! that socket comes in and is wrapped for the neighbour. What is inside is never read: it is
+//! WireGuard's between the two of them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

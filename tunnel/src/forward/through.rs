@@ -81,8 +81,8 @@ impl Throughs {
         Self { own: KeyId::of(own), metrics, neighbours, ways, given: 0 }
     }
 
-    /// Sets the forwarders, whole. Who stays keeps its counters and ways. `counter` is where counting
-    /// begins for those who are new: higher than where it stood before a restart.
+    /// Sets the forwarders, whole. Who stays keeps its counters and ways. `counter` is where
+    /// counting begins for those who are new: higher than where it stood before a restart.
     pub(crate) fn set_forwarders(
         &mut self,
         forwarders: Vec<(ForwarderConfig, PathKey)>,

@@ -1,3 +1,5 @@
+//! The forwarder between neighbours, strangers and a core.
+
 use super::super::codec::HEADER_BYTES;
 use super::*;
 use crate::key::PrivateKey;

@@ -1,3 +1,5 @@
+//! A node with forwarders: its ways, and what they bring back.
+
 use super::*;
 use crate::key::PrivateKey;
 
