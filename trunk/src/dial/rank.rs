@@ -1,8 +1,8 @@
 //! Which core a client's session begins at: rendezvous hashing (Thaler and Ravishankar, 1998).
 //!
 //! Each core has a rank for each client, and the highest one has it. A core that comes or goes
-//! moves only its own clients, and one that is silent for a while gives its clients to their next cores
-//! and gets them back.
+//! moves only its own clients, and one that is silent for a while gives its clients to their next
+//! cores and gets them back.
 
 /// The rank that a core has for a client; the same at every node and after every start.
 pub(super) fn rank(client_ip: &str, core: &str) -> u64 {
