@@ -94,10 +94,8 @@ impl Link {
         if now.saturating_duration_since(heard) < silence_max {
             return;
         }
-        if let Some(configured) = self.config.endpoint {
-            if !self.is_chosen {
-                self.way = Some(configured.into());
-            }
+        if let Some(configured) = self.config.endpoint.filter(|_| !self.is_chosen) {
+            self.way = Some(configured.into());
         }
         self.handshake(now, out);
     }
