@@ -219,3 +219,33 @@ impl Ward {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where there is another way the first copy takes it at once; a further one waits as ever.
+    #[test]
+    fn the_first_copy_takes_the_second_way() {
+        let (guard, mut now) = (Guard::default(), crate::tunnel::now());
+        guard.set_share(1e6);
+        let quality = Quality { loss_out: 0.05, is_measured: true, ..Quality::default() };
+        assert!(!guard.count(1), "nothing is known");
+        for step in 0..8 {
+            guard.decide(&quality, step * 250, now);
+            now += Duration::from_millis(250);
+        }
+        assert!(guard.count(1));
+        let spacing = guard.report().plan.spacing;
+        let alone = guard.take(200, 200, now).unwrap().unwrap();
+        assert_eq!(alone, Given { second: None, after: spacing, again: Some(spacing) });
+        let way = Way::from(std::net::SocketAddr::from(([192, 0, 2, 1], 1)));
+        guard.set_second(Some(way));
+        let across = guard.take(200, 200, now).unwrap().unwrap();
+        let after = SPACING_ACROSS;
+        assert_eq!(across, Given { second: Some(way), after, again: Some(spacing) });
+        guard.rest();
+        assert!(!guard.count(1), "a stream needs none");
+        assert_eq!(guard.report().plan, Plan::default());
+    }
+}
