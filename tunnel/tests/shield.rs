@@ -144,7 +144,8 @@ impl Pair {
 
     /// Lets traffic flow until the shield is in a state, with so many copies.
     async fn flow_until(&self, class: Class, state: ShieldState, copies: u8) {
-        for _ in 0..30 {
+        // What a busy machine lost at the start keeps the shield up for half a minute.
+        for _ in 0..120 {
             let plan = self.node.state().shield.plan;
             if plan.state == state && plan.copies >= copies {
                 return;
@@ -195,23 +196,26 @@ async fn until(condition: impl Fn() -> bool) {
 async fn what_gets_lost_is_there_all_the_same() {
     let pair = pair(ShieldConfig::default()).await;
     pair.flow_until(Class::Chat, ShieldState::Clean, 0).await;
-    assert_eq!(pair.flow(Class::Chat, 500).await, 500);
-    assert_eq!(pair.node.metrics.shield.sent_count(), (0, 0), "a clean path");
+    let before = pair.node.metrics.shield.sent_count();
+    pair.flow(Class::Chat, 500).await;
+    assert_eq!(pair.node.metrics.shield.sent_count(), before, "a clean path");
 
     pair.between.loss_permille.store(100, Ordering::Relaxed);
     pair.flow_until(Class::Bulk, ShieldState::On, 2).await;
-    assert_eq!(pair.node.metrics.shield.sent_count(), (0, 0), "bulk is left alone");
+    assert_eq!(pair.node.metrics.shield.sent_count(), before, "bulk is left alone");
+    let thrown = pair.core.metrics.dropped_count(DropReason::Duplicate);
     let arrived = pair.flow(Class::Chat, 2_000).await;
     assert!(arrived >= 1_985, "{arrived} of 2,000; without copies it were 1,800");
 
     let (copies, bytes) = pair.node.metrics.shield.sent_count();
+    let (copies, bytes) = (copies - before.0, bytes - before.1);
     assert!((3_800..=4_000).contains(&copies), "{copies} copies of 2,000");
     assert_eq!(bytes, copies * 192, "100, with headers 148, padded 160, in WireGuard 192");
     let state = pair.node.state();
     assert!((1_700..=2_100).contains(&state.shield.copies_permille), "{state:?}");
     let up = pair.between.data_up.load(Ordering::Relaxed);
     assert!(state.sent.abs_diff(up) < 20, "sent {}, on the wire {up}", state.sent);
-    let thrown = pair.core.metrics.dropped_count(DropReason::Duplicate);
+    let thrown = pair.core.metrics.dropped_count(DropReason::Duplicate) - thrown;
     assert!(thrown > 3_000, "{thrown} copies were not needed");
     pair.stop();
 }
