@@ -1,5 +1,5 @@
-//! A world whose node and core are far apart: on hosts of their own, with one or more emulated links
-//! between them, and clients in conversation. All else (gateway, backend, clients) is near to all.
+//! A world whose node and core are far apart: on hosts of their own, with emulated links between
+//! them, and clients in conversation. All else (gateway, backend, clients) is near to all.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A far link that is full: what the tunnel takes of it beside others, and what bulk leaves to chat.
+//! A far link that is full: what the tunnel takes of it beside others, and what bulk leaves to
+//! chat.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -125,10 +126,11 @@ fn downloads(client: &Client, number: usize, count: &Count) -> JoinSet<()> {
         let (client, count) = (client.clone(), Arc::clone(count));
         tasks.spawn(async move {
             let request = Request::get("/download?bytes=1000000000").body(Empty::<Bytes>::new());
-            let mut exchange = client.request(request.unwrap()).await.unwrap();
+            let mut exchange =
+                client.request(request.expect("a request")).await.expect("an answer");
             while let Some(Ok(frame)) = exchange.response.body_mut().frame().await {
                 let length = frame.data_ref().map_or(0, Bytes::len);
-                count.fetch_add(u64::try_from(length).unwrap(), Ordering::Relaxed);
+                count.fetch_add(u64::try_from(length).expect("a length"), Ordering::Relaxed);
             }
         });
     }
@@ -156,7 +158,7 @@ fn cubic(ground: &Ground, count: &Count, stop: &Arc<AtomicBool>) -> anyhow::Resu
 fn read(mut socket: TcpStream, count: &AtomicU64, stop: &AtomicBool) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(length @ 1..) = socket.read(&mut buffer) {
-        count.fetch_add(u64::try_from(length).unwrap(), Ordering::Relaxed);
+        count.fetch_add(u64::try_from(length).expect("a length"), Ordering::Relaxed);
         if stop.load(Ordering::Relaxed) {
             return;
         }

@@ -49,16 +49,16 @@ fn round(left: &UdpSocket, right: &UdpSocket) -> Option<(u16, Duration)> {
 /// Sends `count` datagrams of 100 bytes, and counts those that arrive.
 fn arrive(from: &UdpSocket, to: &UdpSocket, count: usize) -> usize {
     let mut buffer = [0; 128];
-    let receiver = to.try_clone().unwrap();
+    let receiver = to.try_clone().expect("a socket has copies");
     let counting =
         std::thread::spawn(move || std::iter::from_fn(|| receiver.recv(&mut buffer).ok()).count());
     for number in 0..count {
-        from.send(&[0; 100]).unwrap();
+        from.send(&[0; 100]).expect("a way out");
         if number % 50 == 0 {
             std::thread::sleep(MS);
         }
     }
-    counting.join().unwrap()
+    counting.join().expect("it counts")
 }
 
 #[allow(clippy::disallowed_methods, reason = "it measures time")]

@@ -1,5 +1,5 @@
-//! The emulator's precision at 100,000 packets a second: what it says of itself, and what a receiver
-//! sees that knows when each packet was sent. In a file of its own, as nothing may run beside it.
+//! The emulator's precision at 100,000 packets a second: what it says of itself, and what a
+//! receiver sees that knows when each packet was sent. Alone in its file: nothing may run beside it.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -91,7 +91,7 @@ fn send(socket: &UdpSocket, epoch: Instant) -> anyhow::Result<f64> {
     Ok(f64::from(PACKETS_A_MS * RUN_MS) / start.elapsed().as_secs_f64())
 }
 
-/// How much later than asked each packet came, in microseconds, and how many came before their time.
+/// How much later than asked each packet came, in microseconds, and how many came too early.
 fn receive(socket: &UdpSocket, epoch: Instant) -> anyhow::Result<(Histogram<u64>, u32)> {
     // Its own lateness would count as the link's.
     be_prompt(50);
