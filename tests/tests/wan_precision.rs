@@ -1,5 +1,5 @@
 //! The emulator's precision at 100,000 packets a second: what it says of itself, and what a
-//! receiver sees that knows when each packet was sent. Alone in its file: nothing may run beside it.
+//! receiver sees that knows when each packet was sent. Alone in its file: nothing may run beside.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
