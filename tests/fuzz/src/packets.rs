@@ -50,12 +50,8 @@ pub fn tunnel_device(data: &[u8]) {
     let silence = Duration::from_secs(30);
     let device = Device::new(key(OURS), silence, Metrics::default(), now());
     let peer = key(THEIRS).public_key();
-    let config = PeerConfig {
-        public_key: peer,
-        endpoint: None,
-        keepalive: None,
-        allowed_ips: vec![antipode_tunnel::Cidr::host(tunnel_address(&peer).into())],
-    };
+    let own = antipode_tunnel::Cidr::host(tunnel_address(&peer).into());
+    let config = PeerConfig { allowed_ips: vec![own], ..PeerConfig::new(peer) };
     device.set_peers(vec![config], now());
     let mut scratch = Scratch::default();
     let from = Way::from(std::net::SocketAddr::from(([192, 0, 2, 1], 4242)));
