@@ -14,6 +14,8 @@
 //! makes room for some round trips: that shows the length of the empty path, or that nobody else
 //! is there any more.
 
+mod start;
+
 use std::time::{Duration, Instant};
 
 use crate::congestion::base::Base;
@@ -31,12 +33,6 @@ const TARGET: (Duration, Duration) = (Duration::from_millis(2), Duration::from_m
 const SMALL: f64 = 8.0;
 /// The standing queue where round trips vary by themselves.
 const TARGET_JITTER: Duration = Duration::from_millis(16);
-/// Round trips that vary more than this hide how far apart the packets of a burst arrive.
-const SPREAD: Duration = Duration::from_millis(4);
-/// A queue that ends the start: an eighth of the round trip, within these.
-const START_QUEUE: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(16));
-/// What the start grows by in a round trip once bursts say that the line is about full.
-const START_NEAR: f64 = 1.0 / 8.0;
 /// How often we make room to look.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// Rounds that a look lasts: one until the room shows, one to see it.
@@ -55,8 +51,9 @@ const IDLE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 enum Mode {
-    /// The most that arrived in a round, and the rounds since it grew.
-    Starting { most: f64, flat: u32 },
+    /// The most that arrived in a round, the rounds since it grew, and whether bursts said that
+    /// the line was about full: the queue of the start itself blurs them later.
+    Starting { most: f64, flat: u32, near: bool },
     /// How fast it grows, how often room was made in vain, the window before, rounds to wait.
     Alone { pace: f64, vain: u32, before: f64, wait: u32 },
     /// As many flows as we stand for.
@@ -112,7 +109,7 @@ impl Model {
             window: window as f64,
             goal: window as f64,
             slope: 0.0,
-            mode: Mode::Starting { most: 0.0, flat: 0 },
+            mode: Mode::Starting { most: 0.0, flat: 0, near: false },
             round: Round::new(now),
             trains: Trains::default(),
             base: Base::default(),
@@ -138,7 +135,7 @@ impl Model {
         self.sent = now;
         if idle {
             self.set(self.window / 2.0);
-            self.mode = Mode::Starting { most: 0.0, flat: 0 };
+            self.mode = Mode::Starting { most: 0.0, flat: 0, near: false };
             self.look = None;
             self.round = Round::new(now);
         }
@@ -149,15 +146,8 @@ impl Model {
         self.base.note(now, rtt);
         self.round.acked(acked, rtt);
         self.follow(acked as f64);
-        if let Mode::Starting { .. } = self.mode {
-            if !app_limited {
-                self.trains.acked(now, sent, acked);
-                let near = self.near_full();
-                self.set(self.window + acked as f64 * if near { START_NEAR } else { 1.0 });
-            }
-            if self.queue(self.round.recent()).is_some_and(|queue| queue > self.start_queue()) {
-                self.leave_start(now);
-            }
+        if let Mode::Starting { near, .. } = self.mode {
+            self.start_on(now, sent, acked, app_limited, near);
         }
         self.ends |= self.round.ends(now, sent);
     }
@@ -175,7 +165,7 @@ impl Model {
         if persistent {
             // Nothing came through for several round trips: begin again, small.
             self.set((self.window / 4.0).min(32.0 * self.segment));
-            self.mode = Mode::Starting { most: 0.0, flat: 0 };
+            self.mode = Mode::Starting { most: 0.0, flat: 0, near: false };
             self.look = None;
             return;
         }
@@ -211,18 +201,6 @@ impl Model {
         Some(rtt?.saturating_sub(self.base.get()?))
     }
 
-    /// Whether the bursts say that the line is about full.
-    fn near_full(&self) -> bool {
-        let carried = self.trains.rate().zip(self.base.get());
-        self.spread < SPREAD
-            && carried.is_some_and(|(rate, base)| self.window > rate * base.as_secs_f64())
-    }
-
-    fn start_queue(&self) -> Duration {
-        let (least, most) = START_QUEUE;
-        (self.base.get().unwrap_or_default() / 8).clamp(least, most) + self.spread
-    }
-
     /// The standing queue that we allow ourselves: more where chance moves the round trips more.
     fn target(&self) -> Duration {
         let small = f64::from(self.flows.get()) * SMALL * self.segment;
@@ -253,7 +231,7 @@ impl Model {
             return;
         }
         match &mut self.mode {
-            Mode::Starting { most, flat } => {
+            Mode::Starting { most, flat, .. } => {
                 self.trains.end_round();
                 let rate = round.rate(now);
                 if rate > *most * 1.08 {
@@ -332,14 +310,6 @@ impl Model {
         }
         let follow = if loss > self.line_loss { 1.0 / 64.0 } else { 1.0 / 4.0 };
         self.line_loss += (loss - self.line_loss) * follow;
-    }
-
-    fn leave_start(&mut self, now: Instant) {
-        let (Some(base), Some(rtt)) = (self.base.get(), self.round.recent()) else { return };
-        // What arrives now was sent with half of the window.
-        let fits = self.window / 2.0 * base.as_secs_f64() / rtt.as_secs_f64();
-        self.set(fits.max(self.round.rate(now) * base.as_secs_f64()));
-        self.become_alone();
     }
 
     fn become_alone(&mut self) {
