@@ -40,10 +40,10 @@ fn a_clean_path_costs_nothing() {
 
 #[test]
 fn one_copy_squares_the_loss() {
-    let channel = Channel { random: 0.01, ..Channel::default() };
+    let channel = Channel { random: 0.004, ..Channel::default() };
     let outcomes = settled(CHAT, channel, secs(60));
     let residual = mean(&outcomes, Outcome::residual);
-    assert!(residual < 0.000_2, "{residual}");
+    assert!(residual < 0.000_05, "{residual}");
     let copies = mean(&outcomes, Outcome::copies_each);
     assert!((0.99..1.2).contains(&copies), "{copies} copies a message");
     assert!(outcomes.iter().all(|outcome| outcome.spacing == SPACING_MIN));
@@ -51,7 +51,7 @@ fn one_copy_squares_the_loss() {
 
 #[test]
 fn much_loss_has_two_copies() {
-    for random in [0.03, 0.1] {
+    for random in [0.01, 0.03, 0.1] {
         let channel = Channel { random, ..Channel::default() };
         let outcomes = settled(CHAT, channel, secs(60));
         let residual = mean(&outcomes, Outcome::residual);
@@ -91,7 +91,7 @@ fn a_copy_is_never_far_behind() {
 
 #[test]
 fn loss_around_a_threshold_does_not_make_it_flap() {
-    for random in [0.0007, 0.001, 0.0015, 0.015, 0.02, 0.025] {
+    for random in [0.0007, 0.001, 0.0015, 0.005, 0.007, 0.01] {
         let channel = Channel { random, ..Channel::default() };
         for outcome in settled(CHAT, channel, secs(600)) {
             let switches = outcome.switches;
@@ -117,7 +117,7 @@ fn loss_that_comes_and_goes_is_met_within_a_second() {
 /// few: small ones, within what it leaves.
 #[test]
 fn a_full_link_gets_no_copies() {
-    let full = Channel { random: 0.01, bottleneck: Some(230e3), ..Channel::default() };
+    let full = Channel { random: 0.005, bottleneck: Some(230e3), ..Channel::default() };
     let outcomes = settled(CHAT, full, secs(300));
     let copies = mean(&outcomes, Outcome::copies_each);
     assert!(copies < 0.05, "{copies} copies a message");
@@ -150,7 +150,7 @@ fn copies_that_cause_loss_stop() {
 
 #[test]
 fn the_budget_is_kept_and_small_ones_come_first() {
-    let channel = Channel { random: 0.01, ..Channel::default() };
+    let channel = Channel { random: 0.005, ..Channel::default() };
     let mut kept = Vec::new();
     for bytes in [120, 1_200] {
         let mut lab = Lab::new(3, Load { per_s: 1_000.0, bytes }, channel);

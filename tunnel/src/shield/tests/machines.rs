@@ -143,14 +143,14 @@ fn what_fills_a_link_is_halved_and_comes_back_slowly() {
 #[test]
 fn less_is_done_after_half_a_minute_and_later_if_it_was_too_soon() {
     let (mut policy, mut at) = (Policy::default(), now());
-    assert_eq!(policy.decide(Some(&weather(0.01)), at).copies, 1, "at once");
+    assert_eq!(policy.decide(Some(&weather(0.005)), at).copies, 1, "at once");
     let clean = weather(0.0);
     assert_eq!(lasts(&mut policy, &mut at, &clean), ms(30_000));
     assert_eq!(policy.plan().state, ShieldState::Clean);
     assert_eq!(lasts(&mut policy, &mut at, &clean), ms(600_000));
     for (away, hold) in [(1_000, 30_000), (29_000, 60_000), (59_000, 120_000), (121_000, 30_000)] {
         at += ms(away);
-        policy.decide(Some(&weather(0.01)), at);
+        policy.decide(Some(&weather(0.005)), at);
         assert_eq!(lasts(&mut policy, &mut at, &clean), ms(hold), "after {away} ms");
     }
     assert!(lasts(&mut policy, &mut at, &weather(LOSSY * 0.6)) > ms(599_000), "it is over");
@@ -167,11 +167,11 @@ fn bursts_are_outlasted() {
         }
         (plan.copies, plan.spacing.as_micros().div_ceil(1000))
     };
-    assert_eq!(plan(0.01, 0, 500.0), (1, SPACING_MIN.as_millis()));
-    assert_eq!(plan(0.01, 10, 500.0), (1, 15), "beyond");
-    assert_eq!(plan(0.01, 20, 500.0), (2, 18), "within, and beyond");
+    assert_eq!(plan(0.005, 0, 500.0), (1, SPACING_MIN.as_millis()));
+    assert_eq!(plan(0.005, 10, 500.0), (1, 15), "beyond");
+    assert_eq!(plan(0.005, 20, 500.0), (2, 18), "within, and beyond");
     assert_eq!(plan(0.002, 20, 500.0), (1, 30), "so little needs one");
-    assert_eq!(plan(0.01, 60, 500.0), (2, 40), "no later than this");
+    assert_eq!(plan(0.005, 60, 500.0), (2, 40), "no later than this");
     assert_eq!(plan(0.03, 0, 500.0), (2, 8));
     assert_eq!(plan(0.03, 0, 10_000.0), (2, 5), "100 datagrams for the last");
 }
@@ -180,7 +180,7 @@ fn bursts_are_outlasted() {
 fn what_was_done_goes_on_for_a_while_without_measurements() {
     let (mut policy, at) = (Policy::default(), now());
     assert_eq!(policy.decide(None, at).state, ShieldState::Unmeasured);
-    policy.decide(Some(&weather(0.01)), at);
+    policy.decide(Some(&weather(0.005)), at);
     assert_eq!(policy.decide(None, at + ms(5_000)).state, ShieldState::On);
     assert_eq!(policy.decide(None, at + ms(5_250)).state, ShieldState::Unmeasured);
 }
@@ -207,12 +207,12 @@ fn few_losses_may_be_chance() {
 fn bursts_are_remembered() {
     let (mut policy, mut at) = (Policy::default(), now());
     for _ in 0..40 {
-        policy.decide(Some(&Weather { burst: ms(10), ..weather(0.01) }), at);
+        policy.decide(Some(&Weather { burst: ms(10), ..weather(0.005) }), at);
         at += ms(250);
     }
-    let calm = policy.decide(Some(&weather(0.01)), at + ms(2_000));
+    let calm = policy.decide(Some(&weather(0.005)), at + ms(2_000));
     assert!(calm.spacing > ms(12), "{calm:?}");
-    let later = policy.decide(Some(&weather(0.01)), at + ms(60_000));
+    let later = policy.decide(Some(&weather(0.005)), at + ms(60_000));
     assert_eq!(later.spacing, SPACING_MIN);
 }
 
@@ -222,7 +222,7 @@ fn after_a_full_link_half_of_the_copies_go() {
     let (mut dose, mut at) = (Dose::default(), now());
     dose.budget.set_share(1e6);
     let mut seconds = |dose: &mut Dose, seconds: u64, queueing: u64| {
-        let weather = Weather { queueing: ms(queueing), ..weather(0.01) };
+        let weather = Weather { queueing: ms(queueing), ..weather(0.005) };
         let mut went = 0;
         for step in 0..seconds * 1_000 {
             at += ms(1);
