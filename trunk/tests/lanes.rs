@@ -8,7 +8,7 @@ use std::time::Duration;
 use antipode_proto::registry::v1::Carrier;
 use antipode_proto::trunk::v1::{Cause, RequestHead, ResponseHead};
 use antipode_trunk::{Body, CoreTarget, OpenError};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use world::{Core, Node, World, chunk, end, next, request};
 
@@ -278,6 +278,7 @@ async fn a_full_core_gives_its_clients_to_the_next() {
         held.push((port, one.accepted.recv().await.expect("there is room")));
     }
     let (mut refused, mut taken) = (0, 0);
+    let began = Instant::now();
     for client in 0..40 {
         let client_ip = format!("203.0.113.{client}");
         let port = node.trunks.open(RequestHead { client_ip, ..request("/") }).expect("up");
@@ -293,5 +294,8 @@ async fn a_full_core_gives_its_clients_to_the_next() {
             }
         }
     }
-    assert!((1..=3).contains(&refused) && taken >= 37, "{refused} refused, {taken} taken");
+    // A refusal counts for a second, so a slow machine sees some more.
+    let most = 2 + began.elapsed().as_secs();
+    let told = format!("{refused} refused of {most} at most, {taken} taken");
+    assert!((1..=most).contains(&refused) && refused + taken == 40, "{told}");
 }
