@@ -161,9 +161,9 @@ impl Session {
         self.receiver.set_pressure(pressed);
     }
 
-    /// Most bytes that may be on their way at a time, whatever the credit: a session that shares its
-    /// lane with others must not fill it. A segment may go while less than that is on its way, so
-    /// it overshoots by one.
+    /// Most bytes that may be on their way at a time, whatever the credit: a session that shares
+    /// its lane with others must not fill it. A segment may go while less than that is on its way,
+    /// so it overshoots by one.
     pub const fn set_in_flight_max(&mut self, bytes: u64) {
         self.sender.set_in_flight_max(bytes);
     }

@@ -23,14 +23,14 @@ pub(crate) const BATCHES_AHEAD: usize = 2;
 
 /// What HTTP/2 lets one lane have unread. Its own defaults (64 KiB, hyper's 1 MiB) would hold a
 /// lane to 4 MiB/s at 250 ms.
-pub(crate) const LANE_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+pub(crate) const LANE_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
 /// The same for the HTTP/2 connection, which has one lane and nothing else: the lane's own window
 /// bounds what it has unread. What this decides is how many small DATA frames may come in a burst:
 /// h2 ends a connection whose unread frames below 256 bytes fall short of that size by more than
 /// half of the window in all. The other end's send buffer (hyper: 1 MiB) holds 52,000 batches of 20
 /// bytes, which fall short by 12 MiB, and all of them come at once when a link is back.
-pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 8 * LANE_WINDOW_BYTES;
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 4 * LANE_WINDOW_BYTES;
 
 /// A lane that is silent for this long is asked whether it lives, and has as long to answer.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(5);

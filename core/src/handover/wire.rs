@@ -16,7 +16,7 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// The longest message: a session's replay buffer and inbox are 4 MiB each by default, and a chunk
+/// The longest message: a session's replay buffer and inbox are 8 MiB each by default, and a chunk
 /// may overshoot.
 const MESSAGE_BYTES_MAX: usize = 32 << 20;
 

@@ -14,7 +14,9 @@ pub struct Config {
     /// Most credit in bytes that is open to the peer at a time; it starts at
     /// [`INITIAL_CREDIT_BYTES`] and doubles while the peer spends it within a second.
     ///
-    /// At a round trip of 250 ms, 4 MiB let one session carry 16 MB/s.
+    /// What is lost comes again after more than a round trip, and all behind it waits: at 200 ms
+    /// and 1 % loss a window of 4 MiB turned over in half a second. 8 MiB carry 33 MB/s over a
+    /// round trip of 250 ms without loss.
     pub credit_bytes_max: u64,
     /// Most bytes kept for a replay, overhead included.
     pub unacked_bytes_max: u64,
@@ -27,8 +29,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            credit_bytes_max: 4 * 1024 * 1024,
-            unacked_bytes_max: 4 * 1024 * 1024 + INITIAL_CREDIT_BYTES,
+            credit_bytes_max: 8 * 1024 * 1024,
+            unacked_bytes_max: 8 * 1024 * 1024 + INITIAL_CREDIT_BYTES,
             ack_delay: Duration::from_millis(40),
             resume_window: Duration::from_secs(120),
         }

@@ -59,7 +59,7 @@ fn consuming_gives_credit_back_and_the_window_grows() {
     let mut core = Session::new(Side::Core, Config::default(), now);
     node.send(request());
     let mut consumed = 0_u64;
-    for _ in 0..400 {
+    for _ in 0..1000 {
         if node.has_room() {
             node.send(chunk(16 * 1024));
         }

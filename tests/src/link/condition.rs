@@ -122,44 +122,55 @@ pub fn all() -> Vec<Condition> {
             vec![most("p999_ms", 2.0 * 20.0 + times(1.12))],
         ),
     ];
-    rows.extend(
-        [("cut-5", "cut of 5 s", 5), ("cut-20", "cut of 20 s", 20), ("cut-60", "cut of 60 s", 60)]
-            .map(|(name, says, seconds)| Condition {
-                name,
-                says,
-                change: Change::default(),
-                course: Course::Cut(FEW, Duration::from_secs(seconds)),
-                must: vec![
-                    most("flow_max_s", 1.0 + ROUND_TRIP_MS / 1000.0),
-                    most("missing", 0.0),
-                    most("duplicated", 0.0),
-                    most("reordered", 0.0),
-                    most("ended", 0.0),
-                ],
-            }),
-    );
-    rows.push(Condition {
-        name: "crowd-clean",
-        says: "10,000 sessions, 20,000 messages/s, no loss",
-        change: Change::default(),
-        course: Course::Echo(CROWD),
-        must: Vec::new(),
-    });
-    rows.push(Condition {
-        name: "crowd",
-        says: "10,000 sessions, 20,000 messages/s, 1 % loss",
-        change: loss(0.01),
-        course: Course::Echo(CROWD),
-        must: vec![most("p99_ms", times(1.15))],
-    });
-    rows.push(Condition {
-        name: "bulk",
-        says: "one download, 1 % loss",
-        change: loss(0.01),
-        course: Course::Bulk,
-        must: vec![Must { figure: "megabytes_per_s", bound: Bound::AtLeast(10.0) }],
-    });
+    rows.extend([cut("cut-5", "cut of 5 s", 5), cut("cut-20", "cut of 20 s", 20)]);
+    rows.push(cut("cut-60", "cut of 60 s", 60));
+    rows.extend(heavy());
     rows
+}
+
+fn cut(name: &'static str, says: &'static str, seconds: u64) -> Condition {
+    Condition {
+        name,
+        says,
+        change: Change::default(),
+        course: Course::Cut(FEW, Duration::from_secs(seconds)),
+        must: vec![
+            most("flow_max_s", 1.0 + ROUND_TRIP_MS / 1000.0),
+            most("missing", 0.0),
+            most("duplicated", 0.0),
+            most("reordered", 0.0),
+            most("ended", 0.0),
+        ],
+    }
+}
+
+/// Many, and much.
+fn heavy() -> [Condition; 3] {
+    let lossy = Change { loss: Some(0.01), ..Change::default() };
+    let least = Must { figure: "megabytes_per_s", bound: Bound::AtLeast(10.0) };
+    [
+        Condition {
+            name: "crowd-clean",
+            says: "10,000 sessions, 20,000 messages/s, no loss",
+            change: Change::default(),
+            course: Course::Echo(CROWD),
+            must: Vec::new(),
+        },
+        Condition {
+            name: "crowd",
+            says: "10,000 sessions, 20,000 messages/s, 1 % loss",
+            change: lossy.clone(),
+            course: Course::Echo(CROWD),
+            must: vec![most("p99_ms", ROUND_TRIP_MS * 1.15)],
+        },
+        Condition {
+            name: "bulk",
+            says: "one download, 1 % loss",
+            change: lossy,
+            course: Course::Bulk,
+            must: vec![least],
+        },
+    ]
 }
 
 const fn most(figure: &'static str, at_most: f64) -> Must {
