@@ -213,11 +213,11 @@ impl Link {
                 self.sent = Some(now);
                 self.sent_count += 1;
             }
-            Sealed::Handshake(_) => {
+            Sealed::Handshake(len) => {
                 self.waiting = true;
                 self.expired = false;
                 self.pace.initiated(now);
-                self.ways.initiate(now);
+                self.ways.initiate(&out[..len], self.way, now);
             }
             Sealed::Waits => self.waiting = true,
         }

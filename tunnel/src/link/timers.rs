@@ -105,7 +105,7 @@ impl Link {
         if !is_data(&bytes) {
             out.metrics.handshake(HandshakeOutcome::Initiated);
             self.pace.initiated(now);
-            self.ways.initiate(now);
+            self.ways.initiate(&bytes, Some(to), now);
         }
         self.sent = Some(now);
         self.sent_count += u64::from(is_data(&bytes));

@@ -57,9 +57,11 @@ impl Ways {
         self.unanswered = None;
     }
 
-    /// An initiation went.
-    pub(super) fn initiate(&mut self, now: Instant) {
+    /// This initiation goes this way, if any; for a while others may follow.
+    pub(super) fn initiate(&mut self, initiation: &[u8], way: Option<Way>, now: Instant) {
         self.unanswered.get_or_insert(now);
+        let ways = way.map(Way::from_any).into_iter().collect();
+        self.initiation = Some(Initiation { at: now, bytes: initiation.to_vec(), ways });
     }
 
     pub(super) const fn answer(&mut self, from: Way) {
@@ -131,9 +133,7 @@ impl Link {
             let TunnResult::WriteToNetwork(bytes) = outcome else { return };
             self.expired = false;
             self.pace.initiated(now);
-            self.ways.initiate(now);
-            let (bytes, ways) = (bytes.to_vec(), Vec::new());
-            self.ways.initiation = Some(Initiation { at: now, bytes, ways });
+            self.ways.initiate(bytes, None, now);
         }
         let Some(initiation) = &mut self.ways.initiation else { return };
         let is_young = now.saturating_duration_since(initiation.at) < SHARED_FOR;

@@ -116,6 +116,21 @@ fn a_handshake_can_be_asked_for() {
     assert_eq!(node.only_message().len(), 148, "the first may have gone to deaf ears");
 }
 
+/// Whoever asks first, and however often: other ways get the initiation too.
+#[test]
+fn an_initiation_that_went_to_the_way_in_use_goes_by_others_too() {
+    let (mut node, core) = lab();
+    node.device.handshake(&core.key, node.now, &mut node.replies);
+    let bytes = node.only_message();
+    let now = node.now + Duration::from_millis(100);
+    let to = Way::from("203.0.113.9:9".parse::<SocketAddr>().unwrap());
+    let peer = node.device.peer(&core.key).unwrap();
+    let mut out = Outcome { replies: &mut node.replies, metrics: &node.metrics };
+    peer.link.lock().initiate_by(core.address.into(), now, &mut out);
+    peer.link.lock().initiate_by(to, now, &mut out);
+    assert_eq!(node.replies, [Reply { to, bytes }]);
+}
+
 /// A core that is back after a long break gets what is of use, not what has piled up.
 #[test]
 fn what_waits_for_keys_is_what_is_still_of_use() {
