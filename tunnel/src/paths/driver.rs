@@ -58,12 +58,9 @@ enum Event {
     Answered {
         peer: PublicKey,
         way: Way,
-        at: Instant,
     },
     /// There is a fresh socket.
-    Rebound {
-        at: Instant,
-    },
+    Rebound,
 }
 
 /// What others may see of a peer's ways.
@@ -202,7 +199,7 @@ impl Shared {
         let Some(way) = peer.link.lock().take_answered() else { return };
         let key = peer.public_key;
         if self.courses.given.lock().contains_key(&key) {
-            self.courses.push(Event::Answered { peer: key, way, at: now() });
+            self.courses.push(Event::Answered { peer: key, way });
         }
     }
 
@@ -244,17 +241,17 @@ impl Shared {
             match event {
                 Event::Echo { peer, way, sent, at } => {
                     if let Some(course) = bridge.courses.get_mut(&peer) {
-                        course.paths.handle_echo(way, sent, at);
+                        course.paths.handle_echo(way, sent, at, now);
                     }
                 }
-                Event::Answered { peer, way, at } => {
+                Event::Answered { peer, way } => {
                     if let Some(course) = bridge.courses.get_mut(&peer) {
-                        course.paths.handle_answered(way, at);
+                        course.paths.handle_answered(way, now);
                     }
                 }
-                Event::Rebound { at } => {
+                Event::Rebound => {
                     let courses = bridge.courses.values_mut();
-                    courses.for_each(|course| course.paths.handle_rebound(at));
+                    courses.for_each(|course| course.paths.handle_rebound(now));
                 }
             }
         }

@@ -99,8 +99,8 @@ impl Paths {
         }
     }
 
-    /// Sets the whole list; more than [`CANDIDATES_MAX`] of a kind are left out. What stays keeps its
-    /// measurements, and a way in use that is gone from the list is left once another answers.
+    /// Sets the whole list; more than [`CANDIDATES_MAX`] of a kind are left out. What stays keeps
+    /// its measurements, and a way in use that is gone from the list is left once another answers.
     pub fn set_candidates(&mut self, candidates: Vec<Candidate>, now: Instant) {
         let mut kept: Vec<Candidate> = Vec::new();
         for candidate in candidates {
@@ -128,10 +128,11 @@ impl Paths {
         self.review(now);
     }
 
-    /// A probe of ours, sent over this way at that time, was answered.
-    pub fn handle_echo(&mut self, way: Way, sent: Instant, now: Instant) {
+    /// A probe of ours, sent over this way at that time, was answered: the echo came at `at`, and
+    /// what follows from it is done now.
+    pub fn handle_echo(&mut self, way: Way, sent: Instant, at: Instant, now: Instant) {
         let Some(track) = self.track_mut(way) else { return };
-        if track.echo(sent, now) {
+        if track.echo(sent, at) {
             self.answers_probes = true;
             self.review(now);
         }

@@ -140,7 +140,7 @@ impl Shared {
         self.metrics.paths.rebinds.inc();
         let before = self.exits.replace_udp(socket);
         self.nudge.notify_one();
-        self.courses.push(Event::Rebound { at: now() });
+        self.courses.push(Event::Rebound);
         let _ = timeout(READ_ON_FOR, self.read_on(&before)).await;
     }
 

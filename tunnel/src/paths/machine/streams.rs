@@ -150,6 +150,11 @@ impl Paths {
             }
             (StreamEvent::Opened(id), false) => self.orders.push_back(Order::CloseStream(id)),
             (StreamEvent::Gone, true) => {
+                let is_open = matches!(self.stream.state, State::Open { .. });
+                let answered = self.track_to(target).and_then(|track| track.answered());
+                if is_open && answered.is_some() {
+                    self.stream.failures = 0;
+                }
                 let (first, most) = RETRY;
                 let pause = (first * (1 << self.stream.failures.min(8))).min(most);
                 self.stream.failures += 1;

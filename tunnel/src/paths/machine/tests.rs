@@ -310,6 +310,23 @@ fn a_peer_that_answers_no_probes_any_more_is_not_lost_again_and_again() {
     assert!(lab.count(|order| *order == Order::Rebind) <= 1);
 }
 
+/// The driver sends what is ordered after it has looked at what came, which may have waited.
+#[test]
+fn a_probe_that_follows_a_late_look_at_an_echo_is_answered_too() {
+    let start = crate::tunnel::now();
+    let (mut paths, way) = (Paths::new(start), udp_way(1));
+    paths.set_candidates(vec![udp(1)], start);
+    let (echoed, looked) = (start + ms(100), start + ms(130));
+    while paths.poll_output().is_some() {}
+    paths.handle_echo(way, start, echoed, looked);
+    let probed = Order::Probe { way, full: true, in_use: true };
+    assert!(std::iter::from_fn(|| paths.poll_output()).any(|order| order == probed));
+    let now = looked + ms(100);
+    paths.handle_echo(way, looked, now, now);
+    let state = paths.ways(now)[0];
+    assert_eq!((state.rtt, state.silence), (Some(ms(100)), Some(ms(0))));
+}
+
 fn udp_way(port: u16) -> Way {
     let Candidate::Udp(remote) = udp(port) else { panic!("an address") };
     remote.into()

@@ -230,7 +230,7 @@ impl Lab {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Echo { way, sent } => self.paths.handle_echo(way, sent, self.now),
+            Event::Echo { way, sent } => self.paths.handle_echo(way, sent, self.now, self.now),
             Event::Answered { way } => {
                 self.paths.set_unanswered(self.unanswered());
                 self.shaken = Some(self.now);

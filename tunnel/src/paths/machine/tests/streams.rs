@@ -65,3 +65,19 @@ fn a_stream_that_nothing_is_heard_of_is_ordered_again_and_a_late_one_closed() {
     lab.obey();
     assert!(lab.did(|order| *order == Order::CloseStream(late)));
 }
+
+/// What failed before it carried says nothing of the next attempt.
+#[test]
+fn a_stream_that_had_carried_is_opened_again_soon() {
+    let mut lab = Lab::new(1);
+    lab.path(udp(1), Path::dead()).stream(Path::dead());
+    lab.begin();
+    lab.run(Duration::from_secs(60));
+    lab.set(Candidate::Stream(target()), Path::delay(50));
+    lab.run_until(|lab| lab.paths.is_up());
+    lab.run(Duration::from_secs(10));
+    let now = lab.now();
+    lab.paths.handle_stream(&target(), StreamEvent::Gone, now);
+    lab.run(Duration::from_secs(3));
+    assert!(lab.paths.is_up());
+}
