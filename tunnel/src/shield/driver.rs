@@ -124,9 +124,10 @@ impl Shared {
             };
             tokio::select! {
                 biased;
+                // First, or copies that are always due would keep it from calling them off.
+                _ = tick.tick() => self.decide_shield(now()),
                 () = wake => self.send_copies(&mut bench, now()),
                 () = self.shield.earlier.notified() => {}
-                _ = tick.tick() => self.decide_shield(now()),
             }
         }
     }
