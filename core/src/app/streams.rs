@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use antipode_runtime::listen::{ListenError, bind_tcp};
 use antipode_runtime::member::{Member, tls};
@@ -10,6 +11,7 @@ use antipode_runtime::telemetry::chain;
 use antipode_tunnel::{StreamServer, Underlay};
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::takeover;
@@ -17,6 +19,10 @@ use crate::config::{Config, StreamListen};
 
 /// The key that says where.
 const KEY: &str = "tunnel.stream_listen";
+
+/// A predecessor's port that nobody asked for is waited for no longer: sessions wait meanwhile, and
+/// it may as well be another program's.
+const IF_FREE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// What takes streams.
 #[derive(Clone, Debug)]
@@ -61,7 +67,19 @@ async fn bind(listen: StreamListen, is_heir: bool) -> Result<Option<TcpListener>
         StreamListen::IfFree(address) => (address, false),
         StreamListen::At(address) => (address, true),
     };
-    match takeover::until_free(is_heir, async || bind_tcp(KEY, address).await).await {
+    let bind = async || bind_tcp(KEY, address).await;
+    let bound = match bind().await {
+        Err(taken @ ListenError::InUse { .. }) => {
+            let free = takeover::until_free(is_heir, bind);
+            if asked_for {
+                free.await
+            } else {
+                timeout(IF_FREE_PATIENCE, free).await.unwrap_or(Err(taken))
+            }
+        }
+        bound => bound,
+    };
+    match bound {
         Ok(listener) => Ok(Some(listener)),
         Err(error) if asked_for => Err(error),
         Err(error) => {
@@ -97,6 +115,10 @@ mod tests {
         assert!(bind(StreamListen::Off, false).await.unwrap().is_none());
         let told = bind(StreamListen::At(address), false).await.unwrap_err().to_string();
         assert!(told.contains("`tunnel.stream_listen`"), "{told}");
+
+        let waits = timeout(Duration::from_secs(1), bind(StreamListen::IfFree(address), true));
+        let told = waits.await.expect("sessions of a predecessor wait").unwrap();
+        assert!(told.is_none());
 
         drop(taken);
         for listen in [StreamListen::At(address), StreamListen::IfFree(address)] {
