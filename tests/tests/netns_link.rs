@@ -14,7 +14,7 @@ use anyhow::ensure;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// What a busy machine adds to any promise.
-const SLACK: Duration = Duration::from_millis(500);
+const SLACK: Duration = SECOND;
 /// Long enough to see how much too late something is.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// 100 ms there and back.

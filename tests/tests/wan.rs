@@ -9,7 +9,9 @@ use antipode_tests::namespaces::{NEED_ROOT, Namespace, has_root};
 use antipode_tests::require::require;
 use antipode_tests::wan::Way;
 use antipode_tests::wan::pair::{LEFT, Pair, RIGHT, connect, listen, udp};
-use rustix::net::sockopt::{Ipv4PathMtuDiscovery, ip_mtu, set_ip_mtu_discover};
+use rustix::net::sockopt::{
+    Ipv4PathMtuDiscovery, ip_mtu, set_ip_mtu_discover, set_socket_recv_buffer_size_force,
+};
 use serde_json::{Value, json};
 
 const PORT: u16 = 7000;
@@ -46,9 +48,9 @@ fn round(left: &UdpSocket, right: &UdpSocket) -> Option<(u16, Duration)> {
     Some((from.port(), start.elapsed()))
 }
 
-/// Sends `count` datagrams of 100 bytes, and counts those that arrive.
-fn arrive(from: &UdpSocket, to: &UdpSocket, count: usize) -> usize {
-    let mut buffer = [0; 128];
+/// Sends `count` datagrams of 100 bytes; how many arrive, and how long it took to send them.
+fn arrive(from: &UdpSocket, to: &UdpSocket, count: usize) -> (usize, Duration) {
+    let (start, mut buffer) = (now(), [0; 128]);
     let receiver = to.try_clone().expect("a socket has copies");
     let counting =
         std::thread::spawn(move || std::iter::from_fn(|| receiver.recv(&mut buffer).ok()).count());
@@ -58,7 +60,8 @@ fn arrive(from: &UdpSocket, to: &UdpSocket, count: usize) -> usize {
             std::thread::sleep(MS);
         }
     }
-    counting.join().expect("it counts")
+    let took = start.elapsed();
+    (counting.join().expect("it counts"), took)
 }
 
 #[allow(clippy::disallowed_methods, reason = "it measures time")]
@@ -84,8 +87,10 @@ fn each_direction_has_its_delay() -> anyhow::Result<()> {
 fn loss_duplicates_and_blocks_are_as_asked() -> anyhow::Result<()> {
     let Some(pair) = pair()? else { return Ok(()) };
     let (left, right) = sockets(&pair, 0)?;
+    // A busy machine may read late, and what has no room there the link has not lost.
+    set_socket_recv_buffer_size_force(&right, 16 << 20)?;
     #[track_caller]
-    fn check(count: usize, expected: std::ops::RangeInclusive<usize>) {
+    fn check((count, _): (usize, Duration), expected: std::ops::RangeInclusive<usize>) {
         assert!(expected.contains(&count), "{count}");
     }
     check(arrive(&left, &right, 5000), 5000..=5000);
@@ -96,8 +101,10 @@ fn loss_duplicates_and_blocks_are_as_asked() -> anyhow::Result<()> {
     pair.set(Way::Up, r#"{"burst": {"loss": 0, "mean_ms": 0}, "duplicate": 0.1}"#)?;
     check(arrive(&left, &right, 5000), 5400..=5600);
     pair.set(Way::Up, r#"{"duplicate": 0, "rate_mbit": 1, "queue_bytes": 12800}"#)?;
-    // 128 bytes with their headers: 100 wait, and about 100 pass in the 0.1 s that they come in.
-    check(arrive(&left, &right, 5000), 150..=400);
+    // 128 bytes with their headers: 100 wait, and 0.977 pass in each ms that they come in.
+    let (count, took) = arrive(&left, &right, 5000);
+    let passed = 100 + usize::try_from(took.as_millis())?;
+    assert!((150..=passed + 20).contains(&count), "{count} of {passed} in {took:?}");
     let lost = pair.wan.stats().up.counters.lost.len();
     assert_eq!(lost, 3, "loss, burst and queue");
     Ok(())
@@ -212,7 +219,8 @@ fn the_program_obeys_lines() -> anyhow::Result<()> {
         socket.set_read_timeout(Some(SOON))?;
     }
     let (_, time) = round(&near, &far).expect("it comes back");
-    assert!((20 * MS..30 * MS).contains(&time), "{time:?}");
+    // Once only: a busy machine may be late. Without the delay it would be less than a millisecond.
+    assert!(time >= 20 * MS, "{time:?}");
     let stats = ask(r#"{"stats": true}"#)?;
     assert_eq!(stats["up"]["conditions"]["delay_ms"], 20.0);
     assert!(stats["up"]["arrived"].as_u64() >= Some(1), "{stats}");
