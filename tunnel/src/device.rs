@@ -342,7 +342,7 @@ fn free_index(used: &mut BTreeSet<u32>) -> Option<u32> {
 
 /// Whom a handshake is counted under. Streams have proven who they are; they share one place.
 fn source(from: Way) -> IpAddr {
-    from.remote().map_or(Ipv6Addr::UNSPECIFIED.into(), |remote| remote.ip())
+    from.remote().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |remote| remote.ip())
 }
 
 /// The source address of an IP packet whose header is whole.

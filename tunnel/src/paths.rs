@@ -17,8 +17,8 @@ use std::time::Duration;
 use crate::way::{StreamId, ThroughId, Way};
 
 /// Ways of one kind to one peer that are tried; more are left out, the last first. A name may
-/// resolve to any number of addresses, and every one of them is probed for as long as the peer is on
-/// the roster.
+/// resolve to any number of addresses, and every one of them is probed for as long as the peer is
+/// on the roster.
 pub const CANDIDATES_MAX: usize = 8;
 
 /// Where a stream to a peer goes.
@@ -66,8 +66,8 @@ pub enum Order {
     CloseStream(StreamId),
     /// Look the peer's names up again and set the candidates anew.
     Resolve,
-    /// Send from a fresh real socket: what stands between (NAT, conntrack) may have lost the path of
-    /// the old one.
+    /// Send from a fresh real socket: what stands between (NAT, conntrack) may have lost the path
+    /// of the old one.
     Rebind,
 }
 

@@ -1,10 +1,11 @@
 //! A node, a neighbour and a core over real sockets: the node's datagrams go through the neighbour
 //! while that is better, and nobody has to tell it when.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use antipode_tunnel::forward::FORWARD_BYTES_PER_SECOND;
 use antipode_tunnel::{
@@ -12,6 +13,7 @@ use antipode_tunnel::{
     TunnelConfig, Way,
 };
 use tokio::net::UdpSocket;
+use tokio::time::Instant;
 use tokio::time::sleep;
 
 /// No delay at all: nothing passes.

@@ -194,7 +194,7 @@ impl Desk {
         wire::Neighbours { nodes: nodes.collect() }
     }
 
-    /// Which nodes send whose datagrams on; drawn anew when it is [`MESH_AGE`] old. For as long
+    /// Which nodes send whose datagrams on; drawn anew when it is `MESH_AGE` old. For as long
     /// after the start it is empty: members that are not back yet go on as they were told before.
     #[must_use]
     pub fn mesh(&self) -> Arc<Mesh> {

@@ -90,7 +90,7 @@ mod tests {
     /// Bytes that each of the senders got through in ten seconds, of what it asked for in a
     /// second.
     fn lab(bytes_per_second: u64, asked: &[u64]) -> Vec<u64> {
-        let start = Instant::now();
+        let start = crate::tunnel::now();
         let mut allowance = Allowance::new(bytes_per_second, start);
         let neighbours = asked.len();
         let mut shares: Vec<Share> = asked.iter().map(|_| allowance.share(start)).collect();
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn slow_earnings_are_not_lost_to_frequent_calls() {
-        let start = Instant::now();
+        let start = crate::tunnel::now();
         let mut allowance = Allowance::new(1000, start);
         let mut share = allowance.share(start);
         while allowance.spend(&mut share, 1, DATAGRAM, start) {}

@@ -34,7 +34,7 @@ impl Lab {
     fn new(budget: u64) -> Self {
         let (own, core) = (PrivateKey::generate(), PrivateKey::generate());
         let core = KeyId::of(&core.public_key());
-        let now = Instant::now();
+        let now = crate::tunnel::now();
         let mut forwarder = Forwarder::new(&own.public_key(), budget, now);
         forwarder.set_cores(&[(core, Some(address(51_820)))]);
         Self { own, core, forwarder, now }

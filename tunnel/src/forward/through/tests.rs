@@ -20,7 +20,7 @@ impl Lab {
     fn new() -> Self {
         let own = PrivateKey::generate();
         let throughs = Throughs::new(&own.public_key(), Metrics::default());
-        Self { own, throughs, now: Instant::now() }
+        Self { own, throughs, now: crate::tunnel::now() }
     }
 
     fn name(&mut self, forwarders: &[(&PrivateKey, &[u16])]) {
