@@ -98,7 +98,8 @@ impl Mesh {
                 None => named.iter().map(|node| node.member_id.as_str()).collect::<Vec<_>>(),
             };
             for forwarder in kept.into_iter().filter_map(|id| by_id.get(id)) {
-                if forwarder.offers != Offer::Closed {
+                let is_other = forwarder.member_id != station.member_id;
+                if is_other && forwarder.offers != Offer::Closed {
                     plan.choose(&station.member_id, &forwarder.member_id);
                 }
             }

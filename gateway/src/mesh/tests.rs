@@ -78,6 +78,14 @@ fn what_is_in_use_stays_while_it_offers_anything() {
     assert_eq!(forwarded(&mesh, "used"), [""; 0]);
 }
 
+#[test]
+fn nobody_sends_its_own_datagrams_on() {
+    let mut stations = vec![station("sg", 0.0, 160), station("a", 1.0, 1)];
+    stations[0].uses = Some(vec!["id-sg".to_owned()]);
+    let mesh = Mesh::plan(&stations, &Mesh::default());
+    assert_eq!(forwarders(&mesh, "sg"), ["a"], "whatever it reports");
+}
+
 /// A gateway that starts again knows nothing of what is in use.
 #[test]
 fn nothing_is_said_to_a_node_that_has_not_reported() {

@@ -32,6 +32,10 @@ const HEARTBEAT_REFILL: Duration = Duration::from_millis(100);
 /// How often a node's neighbours are looked at: one that drains must not be named for long.
 const NEIGHBOURS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Looks after which a node hears that it has none: until then it may know better than a gateway
+/// that has just started, and whose other members have yet to report.
+const SETTLED_LOOKS: u32 = 30;
+
 type Directives = mpsc::Sender<Result<wire::Directive, Status>>;
 
 /// Why a stream ended.
@@ -202,17 +206,17 @@ async fn occupy(
 /// What a node was told of other nodes.
 struct Around {
     look: Interval,
+    looks: u32,
     neighbours: Option<wire::Neighbours>,
-    forwarders: wire::Forwarders,
-    forwarded: wire::Forwarded,
+    forwarders: Option<wire::Forwarders>,
+    forwarded: Option<wire::Forwarded>,
     role: Role,
 }
 
 impl Around {
     fn new(role: Role) -> Self {
         let look = interval(NEIGHBOURS_INTERVAL);
-        let (forwarders, forwarded) = (wire::Forwarders::default(), wire::Forwarded::default());
-        Self { look, neighbours: None, forwarders, forwarded, role }
+        Self { look, looks: 0, neighbours: None, forwarders: None, forwarded: None, role }
     }
 
     /// Waits until something is other than what a node was told. Cancel-safe.
@@ -223,6 +227,8 @@ impl Around {
         loop {
             // What is found is told at once, and the rest at the next look.
             let _: Instant = self.look.tick().await;
+            self.looks = self.looks.saturating_add(1);
+            let is_settled = self.looks >= SETTLED_LOOKS;
             let neighbours = inner.desk.neighbours(inner.policy, member_id);
             if self.neighbours.as_ref() != Some(&neighbours) {
                 self.neighbours = Some(neighbours.clone());
@@ -231,18 +237,26 @@ impl Around {
             let mesh = inner.desk.mesh();
             // Whoever is to send on is told first.
             if let Some(forwarded) = mesh.forwarded(member_id)
-                && *forwarded != self.forwarded
+                && is_news(self.forwarded.as_ref(), forwarded, is_settled)
             {
-                self.forwarded.clone_from(forwarded);
+                self.forwarded = Some(forwarded.clone());
                 return Directive::Forwarded(forwarded.clone());
             }
             if let Some(forwarders) = mesh.forwarders(member_id)
-                && *forwarders != self.forwarders
+                && is_news(self.forwarders.as_ref(), forwarders, is_settled)
             {
-                self.forwarders.clone_from(forwarders);
+                self.forwarders = Some(forwarders.clone());
                 return Directive::Forwarders(forwarders.clone());
             }
         }
+    }
+}
+
+/// Whether a node is to be told. What it was told on a stream before this one is not known.
+fn is_news<T: Default + PartialEq>(told: Option<&T>, now: &T, is_settled: bool) -> bool {
+    match told {
+        Some(told) => told != now,
+        None => is_settled || *now != T::default(),
     }
 }
 
@@ -275,5 +289,23 @@ async fn send(directives: &Directives, kind: Directive) -> Result<(), End> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(End::Lost),
         Err(_) => Err(End::Idle),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_news;
+
+    #[test]
+    fn that_there_is_nothing_any_more_is_told_on_the_next_stream_too() {
+        for (what, told, now, is_settled, expected) in [
+            ("nothing yet", None, 0, false, false),
+            ("nothing, lastingly", None, 0, true, true),
+            ("something", None, 1, false, true),
+            ("the same", Some(0), 0, true, false),
+            ("no more", Some(1), 0, false, true),
+        ] {
+            assert_eq!(is_news(told.as_ref(), &now, is_settled), expected, "{what}");
+        }
     }
 }
