@@ -60,11 +60,12 @@ pub(super) fn follow(
     let mut forwarders = member.forwarders();
     let follower = Follower { tunnel: tunnel.clone(), members: Arc::clone(&mesh.members) };
     shutdown.spawn_service(async move {
+        let mut known = Known::new();
         loop {
             let named = forwarders.borrow_and_update().clone();
             tokio::select! {
                 changed = forwarders.changed() => if changed.is_err() { return },
-                () = follower.keep_up(&named) => {}
+                () = follower.keep_up(&named, &mut known) => {}
             }
         }
     });
@@ -85,14 +86,18 @@ pub(super) fn follow(
     mesh
 }
 
+/// Where forwarders are, as last looked up.
+type Known = BTreeMap<PublicKey, Vec<SocketAddr>>;
+
 struct Follower {
     tunnel: Tunnel,
     members: Arc<Mutex<BTreeMap<PublicKey, String>>>,
 }
 
 impl Follower {
-    /// Keeps the tunnel's forwarders true to what was named: names are looked up again and again.
-    async fn keep_up(&self, named: &Forwarders) {
+    /// Keeps the tunnel's forwarders true to what was named: names are looked up again and again,
+    /// and one that can't be is where it was.
+    async fn keep_up(&self, named: &Forwarders, known: &mut Known) {
         let named: Vec<(PublicKey, &Forwarder)> = named
             .nodes
             .iter()
@@ -102,7 +107,7 @@ impl Follower {
         *self.members.lock() = members.collect();
         let names: Vec<&str> = named.iter().map(|(_, node)| node.name.as_str()).collect();
         info!(forwarders = names.join(" "), "could go through");
-        let mut known: BTreeMap<PublicKey, Vec<SocketAddr>> = BTreeMap::new();
+        known.retain(|key, _| named.iter().any(|(public_key, _)| public_key == key));
         loop {
             for (public_key, node) in &named {
                 let found = resolve(node).await;
@@ -193,8 +198,13 @@ mod tests {
             endpoints: vec!["no port".to_owned(), "127.0.0.1:9".to_owned()],
         };
         let named = Forwarders { nodes: vec![node] };
-        let _ = tokio::time::timeout(Duration::from_millis(300), follower.keep_up(&named)).await;
+        let (mut known, patience) = (Known::new(), Duration::from_millis(300));
+        let _ = tokio::time::timeout(patience, follower.keep_up(&named, &mut known)).await;
         let way = tunnel.ways_through(&core)[0];
+        let lost = Forwarder { endpoints: vec!["no port".to_owned()], ..named.nodes[0].clone() };
+        let named = Forwarders { nodes: vec![lost] };
+        let _ = tokio::time::timeout(patience, follower.keep_up(&named, &mut known)).await;
+        assert_eq!(tunnel.ways_through(&core), [way], "it may still be there");
         assert_eq!(tunnel.forwarder_of(way), Some(forwarder));
         let mut state = tunnel.peers().remove(0);
         state.way = Some(way);
