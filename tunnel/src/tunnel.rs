@@ -19,15 +19,15 @@ use crate::inbox::Inbox;
 use crate::key::{PrivateKey, PublicKey};
 use crate::metrics::Metrics;
 use crate::outer::OuterSocket;
-use crate::paths::driver::Courses;
 use crate::packet::{INNER_MTU_FLOOR_BYTES, INNER_MTU_MAX_BYTES};
+use crate::paths::driver::Courses;
 use crate::peer::{PeerConfig, PeerState};
 use crate::quic::TunnelSocket;
 use crate::send::SendBuffers;
-use crate::stream::Streams;
-use crate::way::Way;
 use crate::shared::Shared;
 use crate::shield::{QuicCounts, Shield, ShieldConfig};
+use crate::stream::Streams;
+use crate::way::Way;
 
 /// What a tunnel needs to start.
 #[derive(Clone, Debug)]
