@@ -28,7 +28,7 @@ impl EncodeLabelSet for WayLabel {
 
 impl PathMetrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
-        for kind in ["udp", "stream", "through"] {
+        for kind in Way::KINDS {
             drop(self.changes.get_or_create(&WayLabel(kind)));
         }
         registry.register(
@@ -50,15 +50,6 @@ impl PathMetrics {
 
     /// A way was taken.
     pub(crate) fn taken(&self, way: Way) {
-        self.changes.get_or_create(&WayLabel(kind(way))).inc();
-    }
-}
-
-/// What a way is called in labels and logs.
-pub(crate) const fn kind(way: Way) -> &'static str {
-    match way {
-        Way::Udp { .. } => "udp",
-        Way::Stream(_) => "stream",
-        Way::Through(_) => "through",
+        self.changes.get_or_create(&WayLabel(way.kind())).inc();
     }
 }

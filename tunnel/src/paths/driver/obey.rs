@@ -10,7 +10,6 @@ use tracing::{debug, info, warn};
 use super::{Bridge, Course, Event};
 use crate::link::Outcome;
 use crate::outer::{OuterSocket, ReceiveBuffers};
-use crate::paths::metrics::kind;
 use crate::paths::{Order, StreamTarget};
 use crate::probe::prober::Asking;
 use crate::shared::{Intake, Shared};
@@ -76,7 +75,7 @@ impl Shared {
             before
         };
         let to = way.remote().map(tracing::field::display);
-        info!(peer = peer.public_key.short(), way = kind(way), to, "way taken");
+        info!(peer = peer.public_key.short(), way = way.kind(), to, "way taken");
         self.metrics.paths.taken(way);
         if before.is_some_and(|before| before.from_any() != way) {
             self.courses.changed.say(peer.public_key.address());
