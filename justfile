@@ -61,7 +61,7 @@ bench-path *ARGS:
     cargo build --release --locked -p antipode-node -p antipode-core -p antipode-gateway
     cargo run --release --locked -p antipode-tests --bin bench-path -- {{ ARGS }}
 
-# The far link beside nginx with wireguard-go, on one emulated link of 200 ms: the table of docs/link.md. Needs root; 20 minutes. `just bench-link --only loss-1,cut-5 --seconds 15`.
+# The far link beside nginx with wireguard-go, on one emulated link of 200 ms: the table of docs/far-link.md. Needs root; 20 minutes. `just bench-link --only loss-1,cut-5 --seconds 15`.
 bench-link *ARGS:
     cargo build --release --locked -p antipode-node -p antipode-core -p antipode-gateway -p antipode-demo
     cargo run --release --locked -p antipode-tests --bin bench-link -- {{ ARGS }}
