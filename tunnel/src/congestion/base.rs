@@ -15,13 +15,16 @@ pub(crate) struct Base {
 }
 
 impl Base {
-    pub(crate) fn note(&mut self, now: Instant, rtt: Duration) {
+    /// Takes a round's round trip, and returns the empty path's.
+    pub(crate) fn note(&mut self, now: Instant, rtt: Duration) -> Duration {
         let begun = *self.begun.get_or_insert(now);
         if now.saturating_duration_since(begun) >= EPOCH {
             self.before = self.current.take();
             self.begun = Some(now);
         }
-        self.current = Some(self.current.map_or(rtt, |least| least.min(rtt)));
+        let current = self.current.map_or(rtt, |least| least.min(rtt));
+        self.current = Some(current);
+        self.before.map_or(current, |before| before.min(current))
     }
 
     pub(crate) fn get(&self) -> Option<Duration> {

@@ -60,6 +60,12 @@ enum Mode {
     Shared(Crowd),
 }
 
+impl Mode {
+    const fn start() -> Self {
+        Self::Starting { most: 0.0, flat: 0, near: false }
+    }
+}
+
 /// Room made to look at the path.
 #[derive(Clone, Copy, Debug)]
 struct Look {
@@ -109,7 +115,7 @@ impl Model {
             window: window as f64,
             goal: window as f64,
             slope: 0.0,
-            mode: Mode::Starting { most: 0.0, flat: 0, near: false },
+            mode: Mode::start(),
             round: Round::new(now),
             trains: Trains::default(),
             base: Base::default(),
@@ -135,7 +141,7 @@ impl Model {
         self.sent = now;
         if idle {
             self.set(self.window / 2.0);
-            self.mode = Mode::Starting { most: 0.0, flat: 0, near: false };
+            self.mode = Mode::start();
             self.look = None;
             self.round = Round::new(now);
         }
@@ -143,8 +149,7 @@ impl Model {
 
     pub(crate) fn on_ack(&mut self, now: Instant, sent: Instant, acked: u64, app_limited: bool) {
         let rtt = now.saturating_duration_since(sent);
-        self.base.note(now, rtt);
-        self.round.acked(acked, rtt);
+        self.round.acked(now, acked, rtt);
         self.follow(acked as f64);
         if let Mode::Starting { near, .. } = self.mode {
             self.start_on(now, sent, acked, app_limited, near);
@@ -165,7 +170,7 @@ impl Model {
         if persistent {
             // Nothing came through for several round trips: begin again, small.
             self.set((self.window / 4.0).min(32.0 * self.segment));
-            self.mode = Mode::Starting { most: 0.0, flat: 0, near: false };
+            self.mode = Mode::start();
             self.look = None;
             return;
         }
@@ -215,8 +220,10 @@ impl Model {
     }
 
     fn end_round(&mut self, now: Instant) {
-        let round = std::mem::replace(&mut self.round, Round::new(now));
-        let (Some(rtt), Some(base)) = (round.rtt_min, self.base.get()) else { return };
+        let mut round = std::mem::replace(&mut self.round, Round::new(now));
+        round.close();
+        let Some(rtt) = round.rtt() else { return };
+        let base = self.base.note(now, rtt);
         let used = round.peak as f64 >= 0.75 * self.window;
         let queue = rtt.saturating_sub(base);
         self.note_spread(&round);
@@ -264,7 +271,7 @@ impl Model {
 
     /// Alone: towards a queue between half of the target and all of it.
     fn keep_short(&mut self, round: &Round, queue: Duration, now: Instant) {
-        let (Some(base), Some(rtt)) = (self.base.get(), round.rtt_min) else { return };
+        let (Some(base), Some(rtt)) = (self.base.get(), round.rtt()) else { return };
         let target = self.target();
         let Mode::Alone { pace, vain, before, wait } = &mut self.mode else { return };
         if *wait > 0 {
