@@ -5,9 +5,11 @@ use std::time::Duration;
 use antipode_proto::trunk::v1::frame::Kind;
 use antipode_proto::trunk::v1::{Batch, Frame, Segment};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::*;
 use crate::bare::Bare;
+use crate::batch::Draft;
 use crate::peer::Incoming;
 use crate::peer::NodeIdentity;
 
@@ -129,6 +131,32 @@ fn what_was_opened_before_the_greeting_is_ended_at_the_new_process_too() {
         core.handle_batch(0, batch).unwrap();
     }
     assert!(incoming.port.try_ready().is_err(), "nobody would ever end it");
+}
+
+/// On a busy trunk every second batch would be one acknowledgement.
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_goes_along_with_what_goes_anyway() {
+    const MS: Duration = Duration::from_millis(1);
+    let (core, mut accepted, _limit) = core(2);
+    let lane = core.lane_up(0).unwrap();
+    let frames = || {
+        let mut draft = Draft::default();
+        lane.writer.collect(&mut draft, clock::now()).unwrap();
+        draft.frames_count()
+    };
+    core.handle_batch(opening(7), 0).unwrap();
+    assert!(timeout(MS * 90, lane.writer.ready()).await.is_err(), "nobody waits for it");
+    core.handle_batch(opening(8), 0).unwrap();
+    let second = [accepted.try_recv().unwrap(), accepted.try_recv().unwrap()].into_iter().last();
+    second.unwrap().port.reset(Cause::Policy, "something to say");
+    lane.writer.ready().await;
+    assert_eq!(frames(), 2, "the first one's acknowledgement went along");
+
+    let begun = clock::now();
+    core.handle_batch(opening(9), 0).unwrap();
+    timeout(MS * 150, lane.writer.ready()).await.expect("it goes by itself in the end");
+    assert!(clock::now() - begun >= MS * 99);
+    assert_eq!(frames(), 1);
 }
 
 fn core(sessions_max: usize) -> (Arc<Sessions>, mpsc::Receiver<Incoming>, Arc<SessionLimit>) {
