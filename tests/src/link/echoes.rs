@@ -6,10 +6,11 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use futures_util::{SinkExt, StreamExt};
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
@@ -17,10 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, Socket};
 
-/// Sockets opened at the same time.
-const OPENING_AT_ONCE: usize = 32;
+/// Sockets opened at the same time: 10,000 in twenty seconds at 200 ms.
+const OPENING_AT_ONCE: usize = 128;
 /// What a message begins with: the session, its number there, when it was due.
 const HEAD_BYTES: usize = 24;
+/// Talk goes on for as long after the last message that is counted.
+const UNDER_WAY: Duration = Duration::from_secs(2);
 /// Time for one socket to open, on a bad link too.
 const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -90,7 +93,6 @@ impl Echoes {
     ///
     /// If a socket does not open.
     pub async fn begin(client: &Client, load: Load) -> anyhow::Result<Self> {
-        let sockets = open(client, load.sessions).await?;
         let seen = Seen {
             latency: Histogram::new_with_bounds(1, 600_000_000, 3)?,
             from: None,
@@ -102,27 +104,32 @@ impl Echoes {
             marked: None,
             first: vec![None; load.sessions],
         };
-        let (seen, start) =
-            (Arc::new(Mutex::new(seen)), Instant::now() + Duration::from_millis(50));
-        let (mut tasks, quiet) = (JoinSet::new(), CancellationToken::new());
-        for (index, socket) in sockets.into_iter().enumerate() {
+        let (seen, begun) = (Arc::new(Mutex::new(seen)), watch::Sender::new(None));
+        let (mut tasks, mut open) = (JoinSet::new(), JoinSet::new());
+        let (quiet, places) = (CancellationToken::new(), Arc::new(Semaphore::new(OPENING_AT_ONCE)));
+        for index in 0..load.sessions {
             let part = u32::try_from(index)?;
             let phase = load.every * part / u32::try_from(load.sessions)?;
-            let talker = Talker {
-                index,
-                socket,
-                start,
-                phase,
-                load,
-                seen: Arc::clone(&seen),
-                quiet: quiet.clone(),
-            };
-            tasks.spawn(talker.talk());
+            let (client, places, begun) = (client.clone(), Arc::clone(&places), begun.subscribe());
+            let (seen, quiet) = (Arc::clone(&seen), quiet.clone());
+            open.spawn(async move {
+                let _place = places.acquire_owned().await?;
+                let opened = timeout(OPEN_PATIENCE, client.open("/echo")).await;
+                let socket = opened.context("a socket takes too long to open")??;
+                anyhow::Ok(Talker { index, socket, begun, phase, load, seen, quiet })
+            });
         }
+        // Who waits for the others reads already: the node asks now and then whether it is there.
+        while let Some(talker) = open.join_next().await {
+            tasks.spawn(talker??.talk());
+        }
+        let start = Instant::now() + Duration::from_millis(50);
+        begun.send_replace(Some(start));
         Ok(Self { seen, start, tasks, quiet })
     }
 
-    /// Counts messages due within `length` from now on; returns when that time is over.
+    /// Counts messages due within `length` from now on; returns when that time is over, and a little
+    /// later: thousands that leave at once would hold up what is counted and still on its way.
     pub async fn count_for(&self, length: Duration) {
         let (from, until) = (Instant::now(), Instant::now() + length);
         {
@@ -130,7 +137,7 @@ impl Echoes {
             (seen.from, seen.until) = (Some(from), Some(until));
             seen.latency.reset();
         }
-        sleep_until(until).await;
+        sleep_until(until + UNDER_WAY).await;
     }
 
     /// Marks now: from here on each session's first echo is noted.
@@ -192,7 +199,8 @@ impl Echoes {
 struct Talker {
     index: usize,
     socket: Socket,
-    start: Instant,
+    /// When all begin, once all are there.
+    begun: watch::Receiver<Option<Instant>>,
     phase: Duration,
     load: Load,
     seen: Arc<Mutex<Seen>>,
@@ -201,7 +209,8 @@ struct Talker {
 
 impl Talker {
     async fn talk(mut self) {
-        let mut tick = interval_at(self.start + self.phase, self.load.every);
+        let Some(start) = self.wait().await else { return };
+        let mut tick = interval_at(start + self.phase, self.load.every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let (mut sent, mut expected) = (0_u64, 0_u64);
         while sent != expected || !self.quiet.is_cancelled() {
@@ -209,12 +218,12 @@ impl Talker {
                 due = tick.tick(), if !self.quiet.is_cancelled() => {
                     lock(&self.seen).missing += 1;
                     sent += 1;
-                    let message = self.message(sent - 1, due);
+                    let message = self.message(sent - 1, due - start);
                     self.socket.send(message).await.context("send")
                 }
                 message = self.socket.next() => match message {
                     Some(Ok(message)) if message.is_binary() => {
-                        self.take(&message.into_data(), &mut expected);
+                        self.take(&message.into_data(), start, &mut expected);
                         Ok(())
                     }
                     Some(Ok(_)) => Ok(()),
@@ -230,9 +239,27 @@ impl Talker {
         }
     }
 
-    fn message(&self, number: u64, due: Instant) -> Message {
+    /// Reads until all are there; `None` if the socket ended, or is not to talk at all.
+    async fn wait(&mut self) -> Option<Instant> {
+        loop {
+            if let Some(start) = *self.begun.borrow_and_update() {
+                return Some(start);
+            }
+            let is_over = tokio::select! {
+                changed = self.begun.changed() => changed.is_err(),
+                message = self.socket.next() => !matches!(message, Some(Ok(_))),
+            };
+            if is_over {
+                lock(&self.seen).ended += 1;
+                return None;
+            }
+        }
+    }
+
+    /// The message of this number, due so long after the start.
+    fn message(&self, number: u64, due: Duration) -> Message {
         let mut bytes = vec![7; self.load.bytes.max(HEAD_BYTES)];
-        let due = u64::try_from((due - self.start).as_micros()).unwrap_or(u64::MAX);
+        let due = u64::try_from(due.as_micros()).unwrap_or(u64::MAX);
         let index = u64::try_from(self.index).unwrap_or(u64::MAX);
         for (at, value) in [index, number, due].into_iter().enumerate() {
             bytes[at * 8..][..8].copy_from_slice(&value.to_le_bytes());
@@ -240,7 +267,7 @@ impl Talker {
         Message::binary(bytes)
     }
 
-    fn take(&self, bytes: &[u8], expected: &mut u64) {
+    fn take(&self, bytes: &[u8], start: Instant, expected: &mut u64) {
         let now = Instant::now();
         let mut seen = lock(&self.seen);
         let (Some(number), Some(due)) = (field(bytes, 1), field(bytes, 2)) else {
@@ -255,7 +282,7 @@ impl Talker {
         seen.reordered += u64::from(number > *expected);
         seen.missing = seen.missing.saturating_sub(1);
         *expected = number + 1;
-        let due = self.start + Duration::from_micros(due);
+        let due = start + Duration::from_micros(due);
         if seen.counts(due) {
             let micros = u64::try_from((now - due).as_micros()).unwrap_or(u64::MAX);
             seen.latency.saturating_record(micros.max(1));
@@ -270,22 +297,6 @@ impl Seen {
     fn counts(&self, due: Instant) -> bool {
         self.from.is_some_and(|from| due >= from) && self.until.is_some_and(|until| due < until)
     }
-}
-
-async fn open(client: &Client, sessions: usize) -> anyhow::Result<Vec<Socket>> {
-    let (mut opening, mut sockets) = (JoinSet::new(), Vec::with_capacity(sessions));
-    let mut begun = 0;
-    while sockets.len() < sessions {
-        while begun < sessions && opening.len() < OPENING_AT_ONCE {
-            let client = client.clone();
-            opening.spawn(async move { timeout(OPEN_PATIENCE, client.open("/echo")).await });
-            begun += 1;
-        }
-        let socket = opening.join_next().await.context("a socket is opening")?;
-        sockets.push(socket?.context("a socket takes too long to open")??);
-    }
-    ensure!(sockets.len() == sessions, "all are open");
-    Ok(sockets)
 }
 
 fn field(bytes: &[u8], at: usize) -> Option<u64> {
