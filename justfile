@@ -5,6 +5,9 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 # Everything that can run in parallel on two cores within CI's time.
 export CARGO_TERM_COLOR := env("CARGO_TERM_COLOR", "auto")
 
+# What is released. Built in one go with the tools beside them, so that nothing is compiled twice.
+programs := "-p antipode-gateway -p antipode-core -p antipode-node -p antipode-demo"
+
 # List the recipes.
 default:
     @just --list --unsorted
@@ -30,7 +33,7 @@ advisories:
 
 # The rules of the house: sizes, names, and who may depend on whom.
 tidy:
-    cargo test --locked -p antipode-tests --test tidy --test structure
+    cargo test --workspace --locked --test tidy --test structure
 
 # The whole test suite. What a machine lacks is skipped, and said so; ANTIPODE_REQUIRE_ALL=1 forbids that.
 test *ARGS:
@@ -39,6 +42,10 @@ test *ARGS:
 # The whole system on this machine: gateway, core, three nodes, a chat backend and a page.
 run *ARGS:
     cargo run --release --locked -p antipode-demo -- {{ ARGS }}
+
+# The programs and the benchmarks, optimised, in target/release.
+release:
+    cargo build --release --locked {{ programs }} -p antipode-tests --bins
 
 # Network namespaces and other people's WireGuard. Needs root.
 lab:
@@ -53,23 +60,20 @@ conformance: conformance-install
     ANTIPODE_REQUIRE_ALL=1 cargo test --locked -p antipode-tests --test 'e2e_*'
 
 # Autobahn, direct and through the relay, compared case by case. `just autobahn all` for every case.
-autobahn CASES="ci":
-    cargo run --release --locked -p antipode-tests --bin autobahn -- --cases {{ CASES }}
+autobahn CASES="ci": release
+    target/release/autobahn --cases {{ CASES }}
 
 # Round trip and messages a second through the whole path beside the same backend direct; JSON.
-bench-path *ARGS:
-    cargo build --release --locked -p antipode-node -p antipode-core -p antipode-gateway
-    cargo run --release --locked -p antipode-tests --bin bench-path -- {{ ARGS }}
+bench-path *ARGS: release
+    target/release/bench-path {{ ARGS }}
 
 # The far link beside nginx with wireguard-go, on one emulated link of 200 ms: the table of docs/far-link.md. Needs root; 20 minutes. `just bench-link --only loss-1,cut-5 --seconds 15`.
-bench-link *ARGS:
-    cargo build --release --locked -p antipode-node -p antipode-core -p antipode-gateway -p antipode-demo
-    cargo run --release --locked -p antipode-tests --bin bench-link -- {{ ARGS }}
+bench-link *ARGS: release
+    target/release/bench-link {{ ARGS }}
 
 # What each fault costs: the table of docs/faults.md, in ten minutes. `just faults --only killed`, `--cut-max 20`, `--json`.
-faults *ARGS:
-    cargo build --release --locked -p antipode-node -p antipode-core -p antipode-gateway -p antipode-demo
-    cargo run --release --locked -p antipode-tests --bin faults -- {{ ARGS }}
+faults *ARGS: release
+    target/release/faults {{ ARGS }}
 
 # The whole system as machines in virtual time: one seed, one world. `just sim 50000`, `just sim 1 4711 --lines 300`.
 sim SEEDS="20000" FROM="0" *ARGS="":

@@ -3,7 +3,7 @@
 //! A simulation, a fuzz target or a benchmark gets the sessions, queues and writers that the
 //! programs run, and calls them one at a time: what happens depends on the calls and on nothing
 //! else. Time comes with the calls; where the trunk asks for it by itself it asks
-//! [`antipode_runtime::clock`], which the feature `virtual-time` lets a test set.
+//! [`antipode_runtime::clock`], which a test may set.
 
 use std::sync::Arc;
 use std::time::Instant;
