@@ -22,9 +22,16 @@ pub(crate) const BATCH_BYTES_READ_MAX: usize = 1024 * 1024;
 /// What an entry of `shared` takes beside its payload: its tag and length, and its number.
 const SHARED_OVERHEAD_BYTES: usize = 4 + 6;
 
+/// How much the first batch of a lane's call holds; each full one is followed by one of twice the
+/// size. After a cut all lanes have a backlog, and the path carries a little of each in turn: of a
+/// large batch nothing can be read until its end is there, and that is when all of them are.
+pub(crate) const FIRST_BATCH_BYTES: usize = 1024;
+
 /// A batch in the making.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Draft {
+    /// It is full when it holds this much.
+    bytes_max: usize,
     frames: Vec<Frame>,
     shared: Vec<Bytes>,
     numbers: Vec<u64>,
@@ -50,7 +57,26 @@ pub(crate) struct Announcing<'a> {
     pub(crate) now: Instant,
 }
 
+impl Default for Draft {
+    fn default() -> Self {
+        Self::up_to(BATCH_BYTES_MAX)
+    }
+}
+
 impl Draft {
+    /// An empty one that is full at `bytes_max`.
+    pub(crate) fn up_to(bytes_max: usize) -> Self {
+        Self {
+            bytes_max,
+            frames: Vec::new(),
+            shared: Vec::new(),
+            numbers: Vec::new(),
+            places: HashMap::new(),
+            len_bytes: 0,
+            saved_bytes: 0,
+        }
+    }
+
     /// Adds a frame; says what it takes. A payload that is in the batch already, or that the peer
     /// can know by its number, is not put in again. What is replayed comes without `announcing`: it
     /// must not depend on any other lane.
@@ -75,6 +101,11 @@ impl Draft {
         self.len_bytes - before
     }
 
+    pub(crate) const fn is_full(&self) -> bool {
+        self.len_bytes >= self.bytes_max
+    }
+
+    #[cfg(test)]
     pub(crate) const fn len_bytes(&self) -> usize {
         self.len_bytes
     }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::{Status, Streaming};
 use tracing::warn;
 
-use crate::batch::{BATCH_BYTES_MAX, Draft};
+use crate::batch::{BATCH_BYTES_MAX, Draft, FIRST_BATCH_BYTES};
 use crate::metrics::{Direction, Metrics};
 use crate::queue::Writer;
 use crate::sessions::Sessions;
@@ -51,7 +51,7 @@ pub(crate) async fn write_batches<T>(
     metrics: &Metrics,
     wrap: impl Fn(Batch) -> T,
 ) {
-    let mut gather_until = None;
+    let (mut gather_until, mut bytes_max) = (None, FIRST_BATCH_BYTES);
     loop {
         tokio::select! {
             () = writer.ready() => {}
@@ -61,7 +61,7 @@ pub(crate) async fn write_batches<T>(
             sleep_until(until).await;
         }
         let Ok(permit) = out.reserve().await else { return };
-        let mut draft = Draft::default();
+        let mut draft = Draft::up_to(bytes_max);
         if writer.collect(&mut draft, clock::now()).is_err() {
             return;
         }
@@ -69,7 +69,10 @@ pub(crate) async fn write_batches<T>(
         if frames == 0 {
             continue;
         }
-        let busy = frames > 1 && draft.len_bytes() < BATCH_BYTES_MAX;
+        if draft.is_full() {
+            bytes_max = (2 * bytes_max).min(BATCH_BYTES_MAX);
+        }
+        let busy = frames > 1 && !draft.is_full();
         gather_until = busy.then(|| Instant::now() + FLUSH_INTERVAL);
         metrics.count_frames(Direction::Out, frames);
         permit.send(wrap(draft.finish()));

@@ -13,7 +13,7 @@ use antipode_tunnel::Class;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::batch::{Announcing, BATCH_BYTES_MAX, Draft};
+use crate::batch::{Announcing, Draft};
 use crate::cell::Cell;
 use crate::fan_out::announce::Announcer;
 use crate::weight::CHAT_IN_FLIGHT_BYTES_MAX;
@@ -238,11 +238,11 @@ impl Writer {
     /// Fills a batch: due acknowledgements, answers, then turn by turn.
     pub(crate) fn collect(&self, draft: &mut Draft, now: Instant) -> Result<(), Replaced> {
         self.queue.release_acks(now);
-        while draft.len_bytes() < BATCH_BYTES_MAX {
+        while !draft.is_full() {
             let Some(frame) = self.next_answer()? else { break };
             draft.push(frame, None);
         }
-        while draft.len_bytes() < BATCH_BYTES_MAX {
+        while !draft.is_full() {
             let Some(turn) = self.queue.waiting.lock().turns.next_turn() else { break };
             self.take_turn(turn, draft, now)?;
         }
@@ -287,7 +287,7 @@ impl Writer {
             // session moves.
             let outcome = self.check();
             let may_take = outcome.is_ok() && cell.is_on(queue.index);
-            while may_take && turn.deficit > 0 && draft.len_bytes() < BATCH_BYTES_MAX {
+            while may_take && turn.deficit > 0 && !draft.is_full() {
                 let replayed = machine.replayed();
                 let Some(kind) = cell.next_frame(machine) else { break };
                 let frame = Frame { session: cell.id, kind: Some(kind) };

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use antipode_proto::trunk::v1::Reset;
+use antipode_proto::trunk::v1::{Batch, Reset};
+use prost::Message;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
-use crate::batch::BATCH_BYTES_READ_MAX;
-use crate::metrics::FanOutMetrics;
+use crate::batch::{BATCH_BYTES_MAX, BATCH_BYTES_READ_MAX, FIRST_BATCH_BYTES};
+use crate::lane::write_batches;
+use crate::metrics::{FanOutMetrics, Metrics};
 
 #[tokio::test]
 async fn who_is_owed_many_answers_waits_and_gets_them_all() {
@@ -37,4 +40,36 @@ async fn who_is_owed_many_answers_waits_and_gets_them_all() {
     let (gone, ()) = tokio::join!(gone, collecting);
     gone.expect("they go, and reading goes on");
     assert_eq!(got, total, "a node that hears nothing would wait for ever");
+}
+
+/// After a cut every lane has a backlog, and what is in front of it is to arrive first.
+#[tokio::test]
+async fn the_first_batch_is_small_and_each_full_one_is_followed_by_one_of_twice_the_size() {
+    const FRAMES: usize = 4000;
+    let queue = LaneQueue::new(0, Arc::new(Announcer::new(FanOutMetrics::default())));
+    let (writer, metrics) = (queue.writer(), Metrics::default());
+    for session in 0..u64::try_from(FRAMES).unwrap() {
+        let reset = Reset { detail: "unknown session".into(), ..Reset::default() };
+        queue.answer(Frame { session, kind: Some(Kind::Reset(reset)) });
+    }
+    let (out, mut inward) = mpsc::channel(1);
+    let read = async {
+        let (mut sizes, mut frames) = (Vec::new(), 0);
+        while frames < FRAMES {
+            let batch: Batch = inward.recv().await.expect("there is more");
+            frames += batch.frames.len();
+            sizes.push(batch.encoded_len());
+        }
+        sizes
+    };
+    let sizes = tokio::select! {
+        sizes = read => sizes,
+        () = write_batches(&writer, &out, &metrics, |batch| batch) => panic!("it goes on"),
+    };
+    let is_about = |size: usize, bytes: usize| (bytes * 8 / 10..bytes + 64).contains(&size);
+    assert!(is_about(sizes[0], FIRST_BATCH_BYTES), "{sizes:?}");
+    for (at, size) in sizes[..sizes.len() - 1].iter().enumerate() {
+        let bytes = (FIRST_BATCH_BYTES << at).min(BATCH_BYTES_MAX);
+        assert!(is_about(*size, bytes), "{at}: {sizes:?}");
+    }
 }
