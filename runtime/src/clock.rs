@@ -1,8 +1,8 @@
 //! The only place that asks what time it is.
 //!
 //! Machines take `now` as an argument; their drivers ask here. A test may set what its own thread
-//! is told ([`virtual_time`]). That is no feature of the crate: what is tested is then what is built
-//! anyway, and a thread that asks pays a nanosecond.
+//! is told ([`virtual_time`]). That is no feature of the crate: what is tested is then what is
+//! built anyway, and a thread that asks pays a nanosecond.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -106,7 +106,8 @@ impl Echoes {
         };
         let (seen, begun) = (Arc::new(Mutex::new(seen)), watch::Sender::new(None));
         let (mut tasks, mut open) = (JoinSet::new(), JoinSet::new());
-        let (quiet, places) = (CancellationToken::new(), Arc::new(Semaphore::new(OPENING_AT_ONCE)));
+        let quiet = CancellationToken::new();
+        let places = Arc::new(Semaphore::new(OPENING_AT_ONCE));
         for index in 0..load.sessions {
             let part = u32::try_from(index)?;
             let phase = load.every * part / u32::try_from(load.sessions)?;
@@ -128,8 +129,8 @@ impl Echoes {
         Ok(Self { seen, start, tasks, quiet })
     }
 
-    /// Counts messages due within `length` from now on; returns when that time is over, and a little
-    /// later: thousands that leave at once would hold up what is counted and still on its way.
+    /// Counts messages due within `length` from now on; returns when that time is over, and a
+    /// little later: thousands that leave at once would hold up what is still on its way.
     pub async fn count_for(&self, length: Duration) {
         let (from, until) = (Instant::now(), Instant::now() + length);
         {

@@ -24,12 +24,11 @@ const LEAVE_SHARE: f64 = 0.7;
 /// The least time between a datagram and its copy: 8 ms, as measured. Less would lose both to what
 /// drops several in a row; on a path of 200 ms it is a 25th.
 pub(crate) const SPACING_MIN: Duration = Duration::from_millis(8);
-/// The most: a copy that comes later than a fifth of a long round trip helps few.
+/// The most: a first copy that comes later than a fifth of a long round trip helps few.
 pub(crate) const SPACING_MAX: Duration = Duration::from_millis(40);
-/// One copy is put this many bursts' length behind, and so beyond nearly all of them.
-const BEYOND_ONE: f64 = 1.5;
-/// Of two, the first comes sooner and the second is beyond: a message waits less.
-const BEYOND_TWO: f64 = 0.9;
+/// A copy is put this many bursts' length behind what it copies, and so beyond most of them. Two
+/// that came after 0.9 of it let one in a thousand through at bursts of 5 ms, and several at 20.
+const BEYOND: f64 = 1.5;
 /// Bursts of this length need two copies: one that is beyond them would come late each time.
 const LONG_BURST: Duration = Duration::from_millis(13);
 /// Spacing over a second path: nothing that loses packets on one knows of the other, and two
@@ -242,8 +241,7 @@ impl Policy {
 }
 
 fn spacing(weather: &Weather, burst: Duration, copies: u8) -> Duration {
-    let beyond = if copies > 1 { BEYOND_TWO } else { BEYOND_ONE };
-    let wanted = burst.mul_f64(beyond).clamp(SPACING_MIN, SPACING_MAX);
+    let wanted = burst.mul_f64(BEYOND).clamp(SPACING_MIN, SPACING_MAX);
     // The last copy is the one that must not be too late.
     let behind = |max: f64, per_s: f64| max / per_s.max(1.0) / f64::from(copies.max(1));
     let chat = behind(BEHIND_CHAT, weather.chat_per_s);

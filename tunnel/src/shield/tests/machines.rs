@@ -169,7 +169,7 @@ fn bursts_are_outlasted() {
     };
     assert_eq!(plan(0.005, 0, 500.0), (1, SPACING_MIN.as_millis()));
     assert_eq!(plan(0.005, 10, 500.0), (1, 15), "beyond");
-    assert_eq!(plan(0.005, 20, 500.0), (2, 18), "within, and beyond");
+    assert_eq!(plan(0.005, 20, 500.0), (2, 30), "beyond, and once more");
     assert_eq!(plan(0.002, 20, 500.0), (1, 30), "so little needs one");
     assert_eq!(plan(0.005, 60, 500.0), (2, 40), "no later than this");
     assert_eq!(plan(0.03, 0, 500.0), (2, 8));
