@@ -13,7 +13,7 @@ const RECENT: usize = 8;
 /// two busy cores 1 in 10,000 did, by up to 9 ms, and was the empty path's for a minute.
 const EARLY: usize = 32;
 /// The most of them that a round leaves out.
-const EARLY_MAX: usize = 3;
+const EARLY_MOST: usize = 3;
 
 /// From a moment until what was sent after it is acknowledged.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Round {
     /// one moment is one look at the path, right or wrong together.
     read: Option<(Instant, Duration)>,
     /// The least of those before, in order.
-    least: [Duration; EARLY_MAX + 1],
+    least: [Duration; EARLY_MOST + 1],
     last: [Duration; RECENT],
     reads: usize,
     sum: Duration,
@@ -41,7 +41,7 @@ impl Round {
             lost: 0,
             peak: 0,
             read: None,
-            least: [Duration::MAX; EARLY_MAX + 1],
+            least: [Duration::MAX; EARLY_MOST + 1],
             last: [Duration::ZERO; RECENT],
             reads: 0,
             sum: Duration::ZERO,
@@ -76,7 +76,7 @@ impl Round {
     /// The least round trip, which says what queue stood all the time; without those that are
     /// likely to be wrong.
     pub(crate) fn rtt(&self) -> Option<Duration> {
-        let early = (self.reads / EARLY).min(EARLY_MAX);
+        let early = (self.reads / EARLY).min(EARLY_MOST);
         (self.reads > 0).then(|| self.least[early])
     }
 
