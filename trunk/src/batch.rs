@@ -105,6 +105,11 @@ impl Draft {
         self.len_bytes >= self.bytes_max
     }
 
+    /// It is one of the first of a lane's call.
+    pub(crate) const fn is_growing(&self) -> bool {
+        self.bytes_max < BATCH_BYTES_MAX
+    }
+
     #[cfg(test)]
     pub(crate) const fn len_bytes(&self) -> usize {
         self.len_bytes

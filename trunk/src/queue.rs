@@ -294,6 +294,10 @@ impl Writer {
                 let is_first = machine.replayed() == replayed && announces;
                 let len_bytes = draft.push(frame, is_first.then_some(announcing));
                 turn.deficit -= i64::try_from(len_bytes).unwrap_or(i64::MAX);
+                // Behind a cut the first word of each session goes before the second of any.
+                if draft.is_growing() {
+                    break;
+                }
             }
             (outcome, After::of(machine))
         });

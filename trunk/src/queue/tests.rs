@@ -42,9 +42,10 @@ async fn who_is_owed_many_answers_waits_and_gets_them_all() {
     assert_eq!(got, total, "a node that hears nothing would wait for ever");
 }
 
-/// After a cut every lane has a backlog, and what is in front of it is to arrive first.
-#[tokio::test]
-async fn the_first_batch_is_small_and_each_full_one_is_followed_by_one_of_twice_the_size() {
+/// After a cut every lane has a backlog, and what is in front of it is to arrive first. Batches that
+/// wait for a call together would go as one.
+#[tokio::test(start_paused = true)]
+async fn the_first_batch_is_small_and_each_full_one_is_followed_later_by_one_of_twice_the_size() {
     const FRAMES: usize = 4000;
     let queue = LaneQueue::new(0, Arc::new(Announcer::new(FanOutMetrics::default())));
     let (writer, metrics) = (queue.writer(), Metrics::default());
@@ -54,16 +55,17 @@ async fn the_first_batch_is_small_and_each_full_one_is_followed_by_one_of_twice_
     }
     let (out, mut inward) = mpsc::channel(1);
     let read = async {
-        let (mut sizes, mut frames) = (Vec::new(), 0);
+        let (mut sizes, mut times, mut frames) = (Vec::new(), Vec::new(), 0);
         while frames < FRAMES {
             let batch: Batch = inward.recv().await.expect("there is more");
             frames += batch.frames.len();
             sizes.push(batch.encoded_len());
+            times.push(tokio::time::Instant::now());
         }
-        sizes
+        (sizes, times)
     };
-    let sizes = tokio::select! {
-        sizes = read => sizes,
+    let (sizes, times) = tokio::select! {
+        read = read => read,
         () = write_batches(&writer, &out, &metrics, |batch| batch) => panic!("it goes on"),
     };
     let is_about = |size: usize, bytes: usize| (bytes * 8 / 10..bytes + 64).contains(&size);
@@ -71,5 +73,9 @@ async fn the_first_batch_is_small_and_each_full_one_is_followed_by_one_of_twice_
     for (at, size) in sizes[..sizes.len() - 1].iter().enumerate() {
         let bytes = (FIRST_BATCH_BYTES << at).min(BATCH_BYTES_MAX);
         assert!(is_about(*size, bytes), "{at}: {sizes:?}");
+        let waits =
+            if bytes < BATCH_BYTES_MAX { Duration::from_millis(20) } else { Duration::ZERO };
+        let waited = times[at + 1] - times[at];
+        assert!(waits <= waited && waited < waits + Duration::from_millis(5), "{at}: {waited:?}");
     }
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use antipode_proto::trunk::v1::frame::Kind;
-use antipode_proto::trunk::v1::{Batch, Frame, Segment};
+use antipode_proto::trunk::v1::{Batch, Chunk, Frame, Segment};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
 use crate::bare::Bare;
-use crate::batch::Draft;
+use crate::batch::{BATCH_BYTES_MAX, Draft, FIRST_BATCH_BYTES};
 use crate::peer::Incoming;
 use crate::peer::NodeIdentity;
 
@@ -157,6 +157,28 @@ async fn an_acknowledgement_goes_along_with_what_goes_anyway() {
     timeout(MS * 150, lane.writer.ready()).await.expect("it goes by itself in the end");
     assert!(clock::now() - begun >= MS * 99);
     assert_eq!(frames(), 1);
+}
+
+/// After a cut each session has a backlog. The last one's first word would wait for all of it.
+#[tokio::test]
+async fn the_first_batches_carry_a_word_of_each_session() {
+    let (core, mut accepted, _limit) = core(6);
+    let lane = core.lane_up(0).unwrap();
+    (0..6).for_each(|session| core.handle_batch(opening(session), 0).unwrap());
+    while let Ok(incoming) = accepted.try_recv() {
+        for _ in 0..20 {
+            let chunk = Chunk { payload: vec![b'x'; 128].into(), ..Chunk::default() };
+            incoming.port.send(Body::Chunk(chunk)).unwrap();
+        }
+    }
+    let sessions = |bytes_max| {
+        let mut draft = Draft::up_to(bytes_max);
+        lane.writer.collect(&mut draft, clock::now()).unwrap();
+        draft.finish().frames.iter().map(|frame| frame.session).collect::<Vec<_>>()
+    };
+    assert_eq!(sessions(FIRST_BATCH_BYTES)[..6], [0, 1, 2, 3, 4, 5]);
+    let full = sessions(BATCH_BYTES_MAX);
+    assert!(full.windows(2).filter(|pair| pair[0] != pair[1]).count() < 6, "{full:?}");
 }
 
 fn core(sessions_max: usize) -> (Arc<Sessions>, mpsc::Receiver<Incoming>, Arc<SessionLimit>) {
