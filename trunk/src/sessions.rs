@@ -44,6 +44,8 @@ pub(crate) struct Sessions {
     admission: Option<Admission>,
     /// What is over here, and not known to be over at the other end.
     untimely: Mutex<Untimely>,
+    /// At the core: where a session that asked may begin.
+    fences: Mutex<Fences>,
     /// No lane comes up any more, and no session begins.
     closed: AtomicBool,
     /// What this end has just sent.
@@ -79,6 +81,7 @@ impl Sessions {
             fan_in: admission.is_none().then(|| FanIn::new(metrics.fan_out.clone())),
             admission,
             untimely: Mutex::default(),
+            fences: Mutex::default(),
             closed: AtomicBool::new(false),
             announcer,
             metrics,
@@ -127,6 +130,7 @@ impl Sessions {
             self.for_each_cell(|_| true, |cell| cell.change(Session::handle_peer_restart));
             // The new process knows of none of these.
             *self.untimely.lock() = Untimely::default();
+            *self.fences.lock() = Fences::default();
         }
     }
 
@@ -141,6 +145,7 @@ impl Sessions {
         self.budget.handle_timeout(now);
         self.announcer.handle_timeout(now);
         self.untimely.lock().expire(self.config.resume_window, now);
+        self.fences.lock().expire(self.config.resume_window, now);
         if let Some(fan_in) = &self.fan_in {
             self.ask_again(fan_in.handle_timeout(now));
         }
@@ -239,6 +244,7 @@ impl Sessions {
 
 mod admit;
 mod arrive;
+mod fences;
 mod handover;
 mod lanes;
 mod moves;
@@ -247,6 +253,7 @@ mod tests;
 mod untimely;
 
 pub(crate) use admit::{Admission, SessionLimit};
+use fences::Fences;
 pub(crate) use handover::Pause;
 pub(crate) use lanes::HeldLane;
 use lanes::Lane;

@@ -67,9 +67,18 @@ impl Session {
     /// Whether the session may move to another lane. The peer is known to have our head, so that no
     /// late copy of it can begin the session a second time; and its end has not come, so that it
     /// can't have forgotten the session when the question arrives.
+    ///
+    /// A session whose lane has died has to ask anyway, wherever it goes on; a core takes a head
+    /// only from the lane on which the session asked last.
     #[must_use]
     pub fn can_move(&self) -> bool {
-        self.ended.is_none() && self.sender.head_is_acked() && !self.receiver.end_has_come()
+        let is_free = match self.link {
+            Link::Detached { .. } => true,
+            Link::Attached | Link::Asking { .. } | Link::Asked { .. } | Link::Answering => {
+                self.sender.head_is_acked() && !self.receiver.end_has_come()
+            }
+        };
+        self.ended.is_none() && is_free
     }
 
     /// After [`Session::import`]: what carries the session outlived the process that it was in.

@@ -77,11 +77,14 @@ impl Sessions {
             Kind::Segment(Segment { seq: 1, ref body, .. })
                 if matches!(body, Some(Body::Request(_))) =>
             {
-                self.admit(admission, id, kind, queue);
+                if self.fences.lock().lets(id, lane) {
+                    self.admit(admission, id, kind, queue);
+                }
             }
             Kind::Segment(_) => queue.answer(reset(id, Cause::SessionLost, "unknown session")),
             // Nothing of it has arrived here: the node may start from the beginning.
             Kind::Attach(Attach { epoch, received: 0, .. }) => {
+                self.fences.lock().set(id, lane, clock::now());
                 let attached = Attached { epoch, received: 0, credit: INITIAL_CREDIT_BYTES };
                 queue.answer(Frame { session: id, kind: Some(Kind::Attached(attached)) });
             }

@@ -97,6 +97,22 @@ fn neither_a_stranger_nor_who_is_done_moves() {
     assert!(!node.can_move(), "the core may be done with it");
 }
 
+/// It has to ask anyway, and where its lane was there may never be one again.
+#[test]
+fn who_has_no_lane_may_move() {
+    let mut node = attached(Side::Node, start());
+    node.send(request());
+    let _ = node.poll_transmit();
+    node.handle_link_down(start());
+    assert!(node.can_move());
+    node.handle_link_moved(start());
+    assert!(matches!(node.poll_transmit(), Some(Kind::Attach(Attach { received: 0, .. }))));
+    assert!(!node.can_move(), "it has asked there");
+    node.reset(Cause::Policy, "over");
+    node.handle_link_down(start());
+    assert!(!node.can_move());
+}
+
 /// Both have heard of each other, and nothing is on its way.
 fn settled() -> (Session, Session) {
     let now = start();
