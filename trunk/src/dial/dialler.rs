@@ -68,6 +68,8 @@ pub(super) struct Dialler {
     pub(super) on_dial: OnDial,
     pub(super) on_quic: OnQuic,
     pub(super) view: Arc<Mutex<View>>,
+    /// For bulk: what is seen of chat's carrier.
+    pub(super) chat: Option<Arc<Mutex<View>>>,
     /// Changes with the tunnel's way to the core.
     pub(super) way: watch::Receiver<()>,
 }
@@ -83,6 +85,8 @@ struct Standing {
     retiring: JoinSet<()>,
     /// That there is no trunk is said once a change, not once a try.
     told: bool,
+    /// For bulk: nothing was heard of the core on chat's carrier when it was last looked.
+    chat_is_silent: bool,
     /// There has been a carrier.
     was_up: bool,
     core: Acquaintance,
@@ -103,11 +107,18 @@ impl Dialler {
                     };
                     tokio::select! {
                         () = Arc::clone(&dialler).stay_up() => {}
-                        () = given_up => {}
+                        () = given_up => dialler.give_up(),
                     }
                 }
             }
         }
+    }
+
+    /// The core takes no such lanes any more.
+    fn give_up(&self) {
+        let mut view = self.view.lock();
+        view.is_silent = true;
+        view.carrier.take().iter().for_each(Carrier::close);
     }
 
     async fn stay_up(self: Arc<Self>) {
@@ -115,13 +126,14 @@ impl Dialler {
         let mut way = dialler.way.clone();
         let now = clock::now();
         let mut standing = Standing {
-            redial: Redial::new(now),
+            redial: Redial::new(dialler.lanes.class, now),
             carried: None,
             pulse: Pulse::new(now),
             counted: Counted::default(),
             attempts: JoinSet::new(),
             retiring: JoinSet::new(),
             told: false,
+            chat_is_silent: dialler.chat_is_silent(),
             was_up: false,
             core: Acquaintance::Unknown,
         };
@@ -147,7 +159,7 @@ impl Dialler {
                 reason = lost(&mut standing.carried) => dialler.handle_lost(&mut standing, &reason),
                 Some(ended) = standing.attempts.join_next() => match ended {
                     Ok(Ok(carrier)) => dialler.handle_up(&mut standing, carrier),
-                    Ok(Err(error)) => standing.handle_failed(&error),
+                    Ok(Err(error)) => standing.handle_failed(dialler.lanes.class, &error),
                     Err(_) => standing.redial.handle_failed(
                         Failure::Refused,
                         clock::now(),
@@ -199,8 +211,16 @@ impl Dialler {
         timeout(DIAL_PATIENCE, dial).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
+    fn chat_is_silent(&self) -> bool {
+        self.chat.as_ref().is_some_and(|chat| chat.lock().is_silent)
+    }
+
     /// Looks whether the core is heard.
     fn look(&self, standing: &mut Standing) {
+        let is_silent = self.chat_is_silent();
+        if std::mem::replace(&mut standing.chat_is_silent, is_silent) && !is_silent {
+            standing.redial.handle_reachable(clock::now());
+        }
         let Some(carried) = &standing.carried else { return };
         carried.carrier.fit_send_window(self.lanes.config.tuning.send_window_bytes);
         let now = clock::now();
@@ -272,7 +292,7 @@ impl Dialler {
 }
 
 impl Standing {
-    fn handle_failed(&mut self, error: &io::Error) {
+    fn handle_failed(&mut self, class: Class, error: &io::Error) {
         let is_unanswered = error.kind() == io::ErrorKind::TimedOut;
         let failure = if is_unanswered { Failure::Unanswered } else { Failure::Refused };
         self.redial.handle_failed(failure, clock::now(), &mut rand::rng());
@@ -281,7 +301,15 @@ impl Standing {
         }
         self.told = true;
         let hint = "check the core's port, and clocks; trying on";
-        warn!(%error, hint, "no trunk: the core can't be reached through the tunnel");
+        match class {
+            Class::Chat => {
+                warn!(%error, hint, "no trunk: the core can't be reached through the tunnel");
+            }
+            Class::Bulk => {
+                let hint = "check the port after the core's; trying on, less and less often";
+                warn!(%error, hint, "no lanes for bulk: it goes on those for chat");
+            }
+        }
     }
 }
 
@@ -306,3 +334,6 @@ async fn until(due: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

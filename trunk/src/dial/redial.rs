@@ -8,11 +8,15 @@
 //! That the core is heard again on the old carrier does not end the attempts: what it sent into the
 //! cut waits for its own probes, which may be as far apart as the cut was long. Only a carrier that
 //! stays heard keeps its lanes.
+//!
+//! Lanes for bulk can wait: nobody's session ends without them. Their port may be blocked where
+//! chat's is not, so that attempts get rarer for as long as none is answered.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use antipode_runtime::backoff::{Backoff, Bounds};
+use antipode_tunnel::Class;
 use rand::Rng;
 
 /// Between two attempts while the core is silent. A cut that ends is noticed after half of it on
@@ -25,6 +29,9 @@ const STAGGER_PATIENT: Duration = Duration::from_secs(1);
 /// After this long [`STAGGER_PATIENT`] holds. Sessions wait for two minutes.
 const PATIENT_AFTER: Duration = Duration::from_secs(150);
 
+/// The longest between two attempts for bulk.
+const BULK_GAP: Duration = Duration::from_secs(60);
+
 /// A carrier that was silent and is heard for so long keeps its lanes.
 const HEARD_FOR: Duration = Duration::from_secs(2);
 
@@ -33,6 +40,9 @@ pub(super) const ATTEMPTS_MAX: usize = 12;
 
 /// Between attempts that were refused.
 const REFUSED: Bounds = Bounds { first: Duration::from_millis(100), max: Duration::from_secs(1) };
+
+/// The same for bulk.
+const BULK_REFUSED: Bounds = Bounds { max: BULK_GAP, ..REFUSED };
 
 /// What the driver has to do next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,22 +82,31 @@ enum State {
 /// When to dial, and how often.
 #[derive(Debug)]
 pub(super) struct Redial {
+    class: Class,
     state: State,
     under_way: usize,
     /// Not before then comes the next attempt.
     next: Instant,
+    /// Of bulk: from the next attempt to the one after it.
+    gap: Duration,
     backoff: Backoff,
     outputs: VecDeque<Output>,
 }
 
 impl Redial {
     /// Nothing is there: the first attempt is due.
-    pub(super) const fn new(now: Instant) -> Self {
+    pub(super) const fn new(class: Class, now: Instant) -> Self {
+        let refused = match class {
+            Class::Chat => REFUSED,
+            Class::Bulk => BULK_REFUSED,
+        };
         Self {
+            class,
             state: State::Wanting { since: now, heard: None },
             under_way: 0,
             next: now,
-            backoff: Backoff::new(REFUSED),
+            gap: STAGGER,
+            backoff: Backoff::new(refused),
             outputs: VecDeque::new(),
         }
     }
@@ -125,8 +144,14 @@ impl Redial {
                 self.outputs.push_back(Output::Attempt);
             }
             // What is under way began on the older way, and repeats itself rarely by now.
-            State::Wanting { .. } => self.next = self.next.min(now),
+            State::Wanting { .. } => self.handle_reachable(now),
         }
+    }
+
+    /// There is reason to think that the core can be reached now, where it could not be before.
+    pub(super) fn handle_reachable(&mut self, now: Instant) {
+        self.gap = STAGGER;
+        self.next = self.next.min(now);
     }
 
     /// An attempt succeeded: its carrier takes the lanes.
@@ -136,6 +161,7 @@ impl Redial {
 
     /// The core has taken a lane on the carrier.
     pub(super) const fn handle_proven(&mut self) {
+        self.gap = STAGGER;
         self.backoff.reset();
     }
 
@@ -168,8 +194,16 @@ impl Redial {
         if self.poll_timeout().is_none_or(|due| due > now) {
             return;
         }
-        let patient = now.saturating_duration_since(since) >= PATIENT_AFTER;
-        self.next = now + if patient { STAGGER_PATIENT } else { STAGGER };
+        let is_patient = now.saturating_duration_since(since) >= PATIENT_AFTER;
+        self.next = now
+            + match self.class {
+                Class::Chat if is_patient => STAGGER_PATIENT,
+                Class::Chat => STAGGER,
+                Class::Bulk => {
+                    let doubled = (self.gap * 2).min(BULK_GAP);
+                    std::mem::replace(&mut self.gap, doubled)
+                }
+            };
         self.under_way += 1;
         self.outputs.push_back(Output::Attempt);
     }

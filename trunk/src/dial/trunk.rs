@@ -92,6 +92,7 @@ impl Trunk {
             wire: means.wires.as_ref().and_then(|wires| wires.of(class, &self.demand)),
             on_dial: Arc::clone(means.on_dial),
             on_quic: means.on_quic.clone(),
+            chat: (class == Class::Bulk).then(|| Arc::clone(&self.view)),
             view,
             way: self.way.subscribe(),
         };

@@ -20,10 +20,14 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
+        Self::of(Class::Chat)
+    }
+
+    fn of(class: Class) -> Self {
         let start = clock::now();
         let rng = StdRng::seed_from_u64(1);
         let (under_way, began_ms) = (VecDeque::new(), Vec::new());
-        Self { redial: Redial::new(start), start, now: start, rng, under_way, began_ms }
+        Self { redial: Redial::new(class, start), start, now: start, rng, under_way, began_ms }
     }
 
     fn drain(&mut self) {
@@ -68,6 +72,24 @@ fn attempts_are_staggered_while_nothing_is_heard() {
     lab.began_ms.clear();
     lab.pass(Duration::from_secs(10), Failure::Unanswered);
     assert_eq!(lab.began_ms.len(), 10, "a core that is off costs one attempt a second");
+}
+
+/// Its port may be blocked for ever, and chat is up.
+#[test]
+fn bulk_that_nobody_answers_is_tried_ever_more_rarely() {
+    for failure in [Failure::Unanswered, Failure::Refused] {
+        let mut lab = Lab::of(Class::Bulk);
+        lab.pass(Duration::from_secs(30), failure);
+        assert!((5..=30).contains(&lab.began_ms.len()), "{failure:?}: {:?}", lab.began_ms);
+        lab.pass(Duration::from_secs(600), failure);
+        lab.began_ms.clear();
+        lab.pass(Duration::from_secs(3600), failure);
+        assert!((50..=65).contains(&lab.began_ms.len()), "{failure:?}: {:?}", lab.began_ms);
+        lab.redial.handle_reachable(lab.now);
+        lab.began_ms.clear();
+        lab.pass(Duration::from_secs(3), Failure::Unanswered);
+        assert!(lab.began_ms.len() >= 3, "soon, once chat is heard again: {:?}", lab.began_ms);
+    }
 }
 
 #[test]
