@@ -87,7 +87,7 @@ impl Bare {
     /// At a node: starts a session. `None` if no lane is up.
     #[must_use]
     pub fn open(&self, head: RequestHead) -> Option<SessionPort> {
-        self.sessions.open(head)
+        self.sessions.open(head).ok()
     }
 
     /// At a core: the next session that a node opened.

@@ -193,19 +193,20 @@ impl Trunks {
     ///
     /// There is no core, or no trunk to one is up right now.
     pub fn open(&self, head: RequestHead) -> Result<SessionPort, OpenError> {
-        let sessions = {
+        let ranked: Vec<_> = {
             let trunks = self.inner.trunks.lock();
             if trunks.is_empty() {
                 return Err(OpenError::NoCore);
             }
-            let (up, now) = (trunks.iter().filter(|(_, trunk)| trunk.is_up()), clock::now());
-            up.min_by_key(|(core, trunk)| {
+            let now = clock::now();
+            let mut up: Vec<_> = trunks.iter().filter(|(_, trunk)| trunk.is_up()).collect();
+            up.sort_by_cached_key(|(core, trunk)| {
                 let rank = rank::rank(&head.client_ip, core);
                 (trunk.is_silent(), trunk.sessions.refuses(now), Reverse(rank))
-            })
-            .map(|(_, trunk)| Arc::clone(&trunk.sessions))
+            });
+            up.into_iter().map(|(_, trunk)| Arc::clone(&trunk.sessions)).collect()
         };
-        sessions.and_then(|sessions| sessions.open(head)).ok_or(OpenError::TrunkDown)
+        open_first(&ranked, head).ok_or(OpenError::TrunkDown)
     }
 
     /// Opens a session at one core and no other: one that goes on with what this core holds.
@@ -216,7 +217,7 @@ impl Trunks {
     pub fn open_at(&self, core: &str, head: RequestHead) -> Result<SessionPort, OpenError> {
         let sessions = self.inner.trunks.lock().get(core).map(|trunk| Arc::clone(&trunk.sessions));
         let sessions = sessions.ok_or(OpenError::NoCore)?;
-        sessions.open(head).ok_or(OpenError::TrunkDown)
+        sessions.open(head).map_err(|_| OpenError::TrunkDown)
     }
 
     /// The tunnel's way to the core with this address is another one: its trunk is dialled anew
@@ -279,5 +280,40 @@ impl Trunks {
                 }
             }
         });
+    }
+}
+
+/// A trunk may go down between the look and the opening: then it is the next one's.
+fn open_first(ranked: &[Arc<Sessions>], head: RequestHead) -> Option<SessionPort> {
+    let mut head = head;
+    for sessions in ranked {
+        match sessions.open(head) {
+            Ok(port) => return Some(port),
+            Err(back) => head = *back,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bare::Bare;
+
+    #[test]
+    fn a_trunk_that_has_just_gone_down_gives_its_client_to_the_next() {
+        let node = || Bare::node(2, SessionConfig::default(), Metrics::default());
+        let (mut gone, mut left) = (node(), node());
+        gone.lane_up(0);
+        left.lane_up(1);
+        let ranked = [&gone, &left].map(|node| Arc::clone(node.sessions()));
+        gone.lane_down(0);
+        let head = RequestHead { target: "/a".into(), ..RequestHead::default() };
+        let _port = open_first(&ranked, head).expect("one of them is up");
+        assert_eq!([&gone, &left].map(Bare::sessions_count), [0, 1]);
+        let batch = left.collect_batch(1, clock::now()).expect("the head");
+        assert!(format!("{batch:?}").contains("/a"), "{batch:?}");
+        left.lane_down(1);
+        assert!(open_first(&ranked, RequestHead::default()).is_none());
     }
 }

@@ -90,14 +90,21 @@ impl Sessions {
         sessions
     }
 
-    /// Starts a session at the node, on a lane of the class it is of from the start. `None` if all
-    /// for chat are down.
-    pub(crate) fn open(self: &Arc<Self>, head: RequestHead) -> Option<SessionPort> {
+    /// Starts a session at the node, on a lane of the class it is of from the start.
+    ///
+    /// # Errors
+    ///
+    /// All lanes for chat are down: the head comes back, for another trunk.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        head: RequestHead,
+    ) -> Result<SessionPort, Box<RequestHead>> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let weight = (self.count.bulk > 0).then(|| Weight::new(&head, clock::now()));
         let is_bulk = weight.as_ref().is_some_and(Weight::is_bulk);
         let bulk = is_bulk.then(|| self.pick(Class::Bulk, id)).flatten();
-        let lane = self.pick(Class::Chat, id).map(|chat| bulk.unwrap_or(chat))?;
+        let Some(chat) = self.pick(Class::Chat, id) else { return Err(head.into()) };
+        let lane = bulk.unwrap_or(chat);
 
         let generation = lane.queue.generation();
         let mut machine = Session::new(Side::Node, self.config, clock::now());
@@ -116,7 +123,7 @@ impl Sessions {
         if self.is_closed() {
             cell.change(|machine| machine.abandon(Cause::SessionLost, "the core has left"));
         }
-        Some(SessionPort::new(cell))
+        Ok(SessionPort::new(cell))
     }
 
     /// The other end said hello: if it is a new process, what it was told before is gone.
