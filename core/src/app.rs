@@ -139,6 +139,8 @@ impl App {
         let (server, sessions) = takeover::until_free(is_heir, trunks).await?;
         let shielded = underlay.clone();
         server.on_quic(move |node, counts| shielded.note_quic(node, counts));
+        let asked = underlay.clone();
+        server.ask_way(move |node| asked.way_to(node));
 
         backends.start_checks(&config, &shutdown);
         let streams = streams::listen(&config, &member, &underlay, is_heir).await?;

@@ -13,8 +13,8 @@ use antipode_proto::session::Config as SessionConfig;
 use antipode_proto::trunk::v1::trunk_server::TrunkServer as TrunkService;
 use antipode_runtime::clock;
 use antipode_runtime::shutdown::Shutdown;
-use antipode_tunnel::TrunkTuning;
 use antipode_tunnel::shield::QuicCounts;
+use antipode_tunnel::{TrunkTuning, Way};
 use tokio::sync::{mpsc, watch};
 use tokio::time::interval;
 use tokio_stream::wrappers::ReceiverStream;
@@ -119,6 +119,12 @@ impl TrunkServer {
     /// one that is named stays.
     pub fn on_quic(&self, told: impl Fn(Ipv6Addr, QuicCounts) + Send + Sync + 'static) {
         self.register.on_quic.set(told);
+    }
+
+    /// Names whom to ask, as a node connects, which way the tunnel speaks to it: a path starts warm
+    /// only as long as it is the same. The first one that is named stays.
+    pub fn ask_way(&self, asked: impl Fn(Ipv6Addr) -> Option<Way> + Send + Sync + 'static) {
+        self.register.way_to.set(asked);
     }
 
     /// Somebody who would know, the gateway, says that the process of one of a node's runs is gone.

@@ -43,6 +43,7 @@ mod service;
 mod sessions;
 pub mod solo;
 pub mod testing;
+mod way_to;
 mod weight;
 
 pub use accept::{AcceptConfig, TrunkServer};

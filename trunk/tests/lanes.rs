@@ -3,6 +3,9 @@
 
 mod world;
 
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use antipode_proto::registry::v1::Carrier;
@@ -51,6 +54,25 @@ async fn crosses(carrier: Carrier) {
         .await
         .expect("both ends finish");
     assert_eq!(core.server.sessions_count(), 0, "nothing is left behind");
+}
+
+/// What is remembered of a path is true of that path only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_core_asks_for_the_way_of_whoever_connects() {
+    let world = World::new();
+    let core = Core::start(&world, [1; 16]).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&asked);
+    core.server.ask_way(move |address| {
+        assert_eq!(address, Ipv6Addr::LOCALHOST);
+        counts.fetch_add(1, Ordering::Relaxed);
+        None
+    });
+    core.admit(&["node-1"]);
+    let node = Node::start(&world, [2; 16]);
+    node.dial(core.target(Carrier::Quic));
+    node.up().await;
+    assert!(asked.load(Ordering::Relaxed) > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,7 +182,7 @@ async fn every_lane_comes_back_after_an_outage() {
     node.up().await;
     for _ in 0..10 {
         // Port 1 of loopback refuses.
-        cutter.redirect((std::net::Ipv6Addr::LOCALHOST, 1).into());
+        cutter.redirect((Ipv6Addr::LOCALHOST, 1).into());
         node.down().await;
         // Long enough for some lanes to have tried again, and too short for all.
         tokio::time::sleep(Duration::from_millis(30)).await;
@@ -247,7 +269,7 @@ async fn clients_are_spread_over_cores_and_keep_to_theirs() {
     assert!((4..=20).contains(&at_two), "{at_two} of 24 at the second");
 
     // Port 1 of loopback refuses.
-    cutter.redirect((std::net::Ipv6Addr::LOCALHOST, 1).into());
+    cutter.redirect((Ipv6Addr::LOCALHOST, 1).into());
     cutter.cut();
     while node.trunks.is_up_to("core-2") {
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -79,4 +79,4 @@ pub use stream::{StreamListen, StreamServer, StreamTls};
 pub use tuning::{TrunkTuning, transport_config};
 pub use tunnel::{BindError, SocketError, Tasks, Tunnel, TunnelConfig};
 pub use underlay::Underlay;
-pub use way::Way;
+pub use way::{StreamId, ThroughId, Way};

@@ -270,6 +270,12 @@ impl Tunnel {
         }
     }
 
+    /// The way on which the peer that owns an address inside the tunnel is spoken to right now.
+    #[must_use]
+    pub fn way_to(&self, inner: Ipv6Addr) -> Option<Way> {
+        self.shared.device.peer_for(inner.into())?.link.lock().way()
+    }
+
     /// Takes what QUIC has done towards the peer that owns an address inside the tunnel: the shield
     /// goes by it where a peer answers no probes.
     pub fn note_quic(&self, inner: Ipv6Addr, counts: QuicCounts) {

@@ -11,6 +11,7 @@ use crate::paths::Candidate;
 use crate::peer::{PeerConfig, PeerState};
 use crate::shield::QuicCounts;
 use crate::tunnel::{SocketError, Tunnel};
+use crate::way::Way;
 
 /// What carries a program's trunks.
 #[derive(Clone, Debug)]
@@ -96,6 +97,15 @@ impl Underlay {
         match self {
             Self::InProcess(tunnel) => tunnel.way_changed().await,
             Self::Hosted(_) => pending().await,
+        }
+    }
+
+    /// The way to a peer; see [`Tunnel::way_to`]. An interface of the host does not say.
+    #[must_use]
+    pub fn way_to(&self, inner: Ipv6Addr) -> Option<Way> {
+        match self {
+            Self::InProcess(tunnel) => tunnel.way_to(inner),
+            Self::Hosted(_) => None,
         }
     }
 

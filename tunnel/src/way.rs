@@ -52,6 +52,20 @@ impl Way {
         }
     }
 
+    /// Whether both lead along one path, as far as can be told: by the same neighbour, over
+    /// streams, or from the same host, whose port NAT may have changed.
+    #[must_use]
+    pub fn leads_like(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Udp { remote, .. }, Self::Udp { remote: other, .. }) => {
+                remote.ip() == other.ip()
+            }
+            (Self::Stream(_), Self::Stream(_)) => true,
+            (Self::Through(id), Self::Through(other)) => id == other,
+            (Self::Udp { .. } | Self::Stream(_) | Self::Through(_), _) => false,
+        }
+    }
+
     /// The same, with the system to choose our own address.
     #[must_use]
     pub const fn from_any(self) -> Self {

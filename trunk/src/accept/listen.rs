@@ -107,6 +107,7 @@ impl Gate {
     fn server(&self, node: &NodeIdentity) -> Arc<quinn::ServerConfig> {
         let mut server = self.server.clone();
         let demand = self.register.demand(&node.member_id);
+        demand.handle_way(self.register.way_to.ask(node.address));
         server.transport_config(demand.transport(self.tuning, self.class));
         Arc::new(server)
     }

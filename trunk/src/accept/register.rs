@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::peer::{Incoming, NodeIdentity, TrunkState};
 use crate::quic_counts::OnQuic;
 use crate::sessions::{Admission, Lanes, Pause, SessionLimit, Sessions};
+use crate::way_to::WayTo;
 
 mod gone;
 mod handover;
@@ -50,6 +51,7 @@ pub(crate) struct Register {
     /// What each node's connections are told, by member id.
     demands: Mutex<BTreeMap<String, Demand>>,
     pub(super) on_quic: OnQuic,
+    pub(super) way_to: WayTo,
     /// Where QUIC comes in.
     pub(super) endpoints: Mutex<Vec<quinn::Endpoint>>,
 }
@@ -80,6 +82,7 @@ impl Register {
             trunks: Mutex::default(),
             pause: Arc::default(),
             on_quic: OnQuic::default(),
+            way_to: WayTo::default(),
             takes_bulk: AtomicBool::new(false),
             demands: Mutex::default(),
             endpoints: Mutex::default(),

@@ -198,7 +198,7 @@ impl Dialler {
                     Ok(Carrier::tcp(address, clock::now()))
                 }
                 (CarrierKind::Quic | CarrierKind::Unspecified, Some(wire)) => {
-                    let (name, client) = (member_name(&self.target.member_id), wire.client.clone());
+                    let (name, client) = (member_name(&self.target.member_id), wire.client());
                     let connecting = wire.endpoint.connect_with(client, address, &name);
                     let connecting = connecting.map_err(io::Error::other)?;
                     Ok(Carrier::Quic(connecting.await?))

@@ -22,7 +22,19 @@ pub(super) struct Wires {
 /// What one class of a trunk is dialled with.
 pub(super) struct Wire {
     pub(super) endpoint: Endpoint,
-    pub(super) client: ClientConfig,
+    class: Class,
+    demand: Demand,
+    tls: Arc<QuicClientConfig>,
+    tuning: TrunkTuning,
+}
+
+impl Wire {
+    /// For the next connection: the path may be another one than the last one's.
+    pub(super) fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new(Arc::clone(&self.tls) as Arc<_>);
+        client.transport_config(self.demand.transport(self.tuning, self.class));
+        client
+    }
 }
 
 impl Wires {
@@ -43,9 +55,8 @@ impl Wires {
             Class::Chat => self.chat.clone(),
             Class::Bulk => self.bulk.clone()?,
         };
-        let mut client = ClientConfig::new(Arc::clone(&self.tls) as Arc<_>);
-        client.transport_config(demand.transport(self.tuning, class));
-        Some(Wire { endpoint, client })
+        let (demand, tls, tuning) = (demand.clone(), Arc::clone(&self.tls), self.tuning);
+        Some(Wire { endpoint, class, demand, tls, tuning })
     }
 }
 

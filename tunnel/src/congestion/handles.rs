@@ -40,7 +40,8 @@ impl Flows {
 }
 
 /// What the path to one peer carried lately, kept beyond a connection so that the next one starts
-/// warm. Clones share it; connections of both classes to the same peer should.
+/// warm. Clones share it; connections of both classes to the same peer should. Another path gets
+/// another one.
 #[derive(Clone, Debug, Default)]
 pub struct Warmth(Arc<Mutex<Option<Remembered>>>);
 
@@ -51,14 +52,9 @@ struct Remembered {
 }
 
 impl Warmth {
-    /// Forgets: the path is another one.
-    pub fn forget(&self) {
-        *self.0.lock() = None;
-    }
-
     /// Remembers a window that filled the path without a queue. A smaller one replaces a larger
     /// only when that is old: a quiet connection says nothing of the path.
-    pub(crate) fn remember(&self, window: u64, now: Instant) {
+    pub fn remember(&self, window: u64, now: Instant) {
         let mut remembered = self.0.lock();
         let keeps = remembered.is_some_and(|old| {
             old.window > window && now.saturating_duration_since(old.at) < REMEMBERED_FOR
@@ -69,7 +65,8 @@ impl Warmth {
     }
 
     /// The window remembered, unless it is too old.
-    pub(crate) fn window(&self, now: Instant) -> Option<u64> {
+    #[must_use]
+    pub fn window(&self, now: Instant) -> Option<u64> {
         let remembered = (*self.0.lock())?;
         let age = now.saturating_duration_since(remembered.at);
         (age < REMEMBERED_FOR).then_some(remembered.window)
@@ -102,7 +99,5 @@ mod tests {
         assert_eq!(warmth.window(late), None, "too old");
         warmth.remember(10, late);
         assert_eq!(warmth.window(late), Some(10));
-        warmth.forget();
-        assert_eq!(warmth.window(late), None);
     }
 }
