@@ -162,8 +162,9 @@ impl Bucket {
     }
 }
 
-/// Who shares a bucket: an IPv4 address, or an IPv6 /64, since one host may use all of it.
-fn share_of(source: IpAddr) -> IpAddr {
+/// Who shares a bucket or a share: an IPv4 address, or an IPv6 /64, since one host may use all of
+/// it.
+pub(crate) fn share_of(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         v4 @ IpAddr::V4(_) => v4,
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),

@@ -31,6 +31,7 @@ use tracing::{Instrument, Span, debug, info};
 mod carry;
 mod client;
 mod frame;
+mod handshakes;
 pub mod metrics;
 mod outbox;
 mod server;

@@ -23,13 +23,15 @@ pub enum StreamOutcome {
     NotAMember,
     /// There were `streams_max` of them.
     Full,
+    /// Its source had as many handshakes under way as one may have.
+    SourceFull,
     /// The member had as many as one may have: its oldest was closed.
     Replaced,
 }
 
 impl StreamOutcome {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Opened,
         Self::Unreachable,
         Self::TimedOut,
@@ -37,6 +39,7 @@ impl StreamOutcome {
         Self::Upgrade,
         Self::NotAMember,
         Self::Full,
+        Self::SourceFull,
         Self::Replaced,
     ];
 
@@ -51,6 +54,7 @@ impl StreamOutcome {
             Self::Upgrade => "upgrade",
             Self::NotAMember => "not_a_member",
             Self::Full => "full",
+            Self::SourceFull => "source_full",
             Self::Replaced => "replaced",
         }
     }

@@ -15,20 +15,17 @@ use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream, server};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::carry::{Opened, tune};
+use super::handshakes::{Handshakes, NoTurn};
 use super::metrics::StreamOutcome;
 use super::{STREAM_HANDSHAKE_TIME_MAX, upgrade};
 use crate::shared::Shared;
 use crate::way::StreamId;
-
-/// Handshakes under way; more are dropped. Whoever is no member gets no further than this.
-pub(super) const STREAM_HANDSHAKES_MAX: usize = 256;
 
 /// Streams of one member; with more, its oldest is closed. A process needs one, and a second while
 /// it opens a fresh one.
@@ -72,7 +69,7 @@ struct Inner {
     listen: StreamListen,
     acceptor: Acceptor,
     open: Mutex<BTreeMap<StreamId, Taken>>,
-    handshakes: Arc<Semaphore>,
+    handshakes: Arc<Handshakes>,
 }
 
 struct Acceptor(TlsAcceptor);
@@ -102,7 +99,7 @@ impl StreamServer {
             acceptor: Acceptor(TlsAcceptor::from(Arc::clone(&listen.tls))),
             listen,
             open: Mutex::default(),
-            handshakes: Arc::new(Semaphore::new(STREAM_HANDSHAKES_MAX)),
+            handshakes: Arc::default(),
         });
         let (accepting, carrier) = (Arc::clone(&inner), Arc::clone(shared));
         shared.streams.spawn(async move { accepting.accept(listener, &carrier).await });
@@ -142,9 +139,16 @@ impl Inner {
                     continue;
                 }
             };
-            let Ok(turn) = Arc::clone(&self.handshakes).try_acquire_owned() else {
-                metrics.attempted(StreamOutcome::Full);
-                continue;
+            let turn = match self.handshakes.take(from.ip()) {
+                Ok(turn) => turn,
+                Err(NoTurn::Full) => {
+                    metrics.attempted(StreamOutcome::Full);
+                    continue;
+                }
+                Err(NoTurn::SourceFull) => {
+                    metrics.attempted(StreamOutcome::SourceFull);
+                    continue;
+                }
             };
             let (taking, carrier) = (Arc::clone(&self), Arc::clone(shared));
             shared.streams.spawn(async move {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod crowd;
+
 use std::future::poll_fn;
 use std::io::IoSliceMut;
 use std::net::SocketAddr;
@@ -283,21 +285,6 @@ async fn handshakes_that_go_nowhere_end() {
     };
     assert_eq!(timeout(STREAM_HANDSHAKE_TIME_MAX * 2, closed).await.unwrap(), (0, 0));
     assert_eq!(pair.core.attempts(StreamOutcome::TimedOut), 2);
-}
-
-/// So many may be under way, and no more.
-#[tokio::test]
-async fn handshakes_are_limited() {
-    let pair = Pair::new(4).await;
-    let connect = || TcpStream::connect(pair.server.address());
-    let mut under_way = Vec::new();
-    for _ in 0..server::STREAM_HANDSHAKES_MAX {
-        under_way.push(connect().await.unwrap());
-    }
-    let mut one_more = connect().await.unwrap();
-    let read = timeout(TIME / 4, one_more.read(&mut [0])).await.unwrap();
-    assert_eq!(read.unwrap_or(0), 0);
-    assert_eq!(pair.core.attempts(StreamOutcome::Full), 1);
 }
 
 /// Paused time runs on as soon as nobody has anything to do.
