@@ -136,7 +136,7 @@ impl Guard {
         };
         ward.rests = false;
         ward.measure(counts);
-        let weather = ward.weather(quality);
+        let weather = ward.weather(quality, now);
         let plan = ward.dose.decide(weather.as_ref(), now);
         self.is_up.store(is_lossy(plan.state), Ordering::Relaxed);
         plan
@@ -196,9 +196,9 @@ impl Ward {
     }
 
     /// What probes say, or else QUIC.
-    fn weather(&self, quality: &Quality) -> Option<Weather> {
+    fn weather(&mut self, quality: &Quality, now: Instant) -> Option<Weather> {
         let Rates { chat, all, .. } = self.rates;
-        let told = self.inferred.told();
+        let told = self.inferred.told(now);
         if !quality.is_measured {
             return told.map(|told| Weather {
                 loss: told.loss,

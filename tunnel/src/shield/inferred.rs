@@ -1,7 +1,9 @@
 //! What QUIC's own statistics tell of a way whose peer answers no probes.
 //!
 //! quinn counts as lost what neither a datagram nor its copies brought over: with one copy, the
-//! square of what gets lost. And it can't tell bursts, nor the way out from the way back in
+//! square of what gets lost. But it also counts what only came late, and copies don't help against
+//! that: its root would call for more copies, whose root would be larger still. So the root is
+//! bounded by what was seen. And it can't tell bursts, nor the way out from the way back in
 //! its round trip.
 
 use std::collections::VecDeque;
@@ -13,6 +15,8 @@ const WINDOW: Duration = Duration::from_secs(5);
 const SLOT: Duration = Duration::from_millis(500);
 /// With fewer packets than this nothing is known.
 const PACKETS_MIN: u64 = 20;
+/// The root of what copies leave is at most so many times what is seen, now or without copies.
+const ROOT_BOUND: f64 = 4.0;
 /// The least round trip is that of this time, so that a new path is known in the end.
 const RTT_MIN_OVER: Duration = Duration::from_secs(60);
 
@@ -20,6 +24,8 @@ const RTT_MIN_OVER: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(crate) struct Inferred {
     slots: VecDeque<Slot>,
+    /// The loss while there were no copies, the last time.
+    bare: Option<f64>,
     /// The least round trip of each part of [`RTT_MIN_OVER`], and when that began.
     rtts: VecDeque<(Instant, Duration)>,
     rtt: Duration,
@@ -54,8 +60,10 @@ impl Inferred {
             }
             Some(_) | None => self.slots.push_back(Slot { began: now, sent, lost, copies }),
         }
-        while self.slots.front().is_some_and(|slot| age(slot.began) > WINDOW) {
-            self.slots.pop_front();
+        self.forget(now);
+        let (bare_sent, bare_lost) = self.counts(0);
+        if copies == 0 && bare_sent >= PACKETS_MIN {
+            self.bare = Some(float(bare_lost) / float(bare_sent));
         }
         self.rtt = rtt;
         match self.rtts.back_mut() {
@@ -67,8 +75,9 @@ impl Inferred {
         }
     }
 
-    /// What that says, if it was enough.
-    pub(crate) fn told(&self) -> Option<Told> {
+    /// What that says at `now`, if it was enough.
+    pub(crate) fn told(&mut self, now: Instant) -> Option<Told> {
+        self.forget(now);
         let sent: u64 = self.slots.iter().map(|slot| slot.sent).sum();
         if sent < PACKETS_MIN {
             return None;
@@ -78,15 +87,29 @@ impl Inferred {
         Some(Told { loss, queueing: self.rtt.saturating_sub(rtt_min), rtt_min })
     }
 
+    fn forget(&mut self, now: Instant) {
+        let is_old = |slot: &Slot| now.saturating_duration_since(slot.began) > WINDOW;
+        while self.slots.front().is_some_and(is_old) {
+            self.slots.pop_front();
+        }
+    }
+
+    /// Datagrams sent, and lost, that had so many copies.
+    fn counts(&self, copies: u8) -> (u64, u64) {
+        let with = self.slots.iter().filter(|slot| slot.copies == copies);
+        with.fold((0, 0), |(sent, lost), slot| (sent + slot.sent, lost + slot.lost))
+    }
+
     /// Datagrams lost of those that had so many copies, before the copies.
     fn raw_loss(&self, copies: u8) -> f64 {
-        let with = self.slots.iter().filter(|slot| slot.copies == copies);
-        let (sent, lost) = with.fold((0, 0), |(s, l), slot| (s + slot.sent, l + slot.lost));
+        let (sent, lost) = self.counts(copies);
         if sent == 0 {
             return 0.0;
         }
-        let residual = float(lost) / float(sent);
-        residual.clamp(0.0, 1.0).powf(1.0 / f64::from(copies + 1)) * float(sent)
+        let residual = (float(lost) / float(sent)).clamp(0.0, 1.0);
+        let root = residual.powf(1.0 / f64::from(copies + 1));
+        let bound = self.bare.map_or(f64::INFINITY, |bare| bare.max(residual) * ROOT_BOUND);
+        root.min(bound) * float(sent)
     }
 }
 
@@ -110,27 +133,48 @@ mod tests {
 
     #[track_caller]
     fn check(what: &str, sent: u64, lost: u64, copies: u8, expected: f64) {
-        let mut inferred = Inferred::default();
-        inferred.note(sent, lost, RTT, copies, crate::tunnel::now());
-        let loss = inferred.told().unwrap().loss;
+        let (mut inferred, now) = (Inferred::default(), crate::tunnel::now());
+        inferred.note(sent, lost, RTT, copies, now);
+        let loss = inferred.told(now).unwrap().loss;
         assert!((loss - expected).abs() < 1e-6, "{what}: {loss}");
+    }
+
+    /// Of 1,000 packets one comes so late that QUIC takes it for lost, copies or none.
+    #[test]
+    fn what_only_came_late_does_not_grow_with_the_copies() {
+        let (mut inferred, mut now) = (Inferred::default(), crate::tunnel::now());
+        for copies in [0, 1, 2] {
+            now += WINDOW * 2;
+            inferred.note(10_000, 10, RTT, copies, now);
+            let loss = inferred.told(now).unwrap().loss;
+            assert!(loss < 0.005, "{copies} copies: {loss}");
+        }
+        now += WINDOW * 2;
+        inferred.note(10_000, 25, RTT, 1, now);
+        let loss = inferred.told(now).unwrap().loss;
+        assert!(loss > 0.009, "a path that becomes worse is noticed: {loss}");
     }
 
     #[test]
     fn little_is_nothing_and_the_old_is_forgotten() {
         let (mut inferred, start) = (Inferred::default(), crate::tunnel::now());
         inferred.note(PACKETS_MIN - 1, 5, RTT, 0, start);
-        assert_eq!(inferred.told(), None);
+        assert_eq!(inferred.told(start), None);
         inferred.note(1, 0, RTT * 2, 0, start + SLOT / 2);
-        let told = inferred.told().unwrap();
+        assert_eq!(inferred.told(start + WINDOW + SLOT), None, "nobody has told anything since");
+        inferred.note(PACKETS_MIN - 1, 5, RTT, 0, start);
+        inferred.note(1, 0, RTT * 2, 0, start + SLOT / 2);
+        let told = inferred.told(start + SLOT / 2).unwrap();
         assert_eq!((told.queueing, told.rtt_min), (RTT, RTT));
         assert!(told.loss > 0.2);
         inferred.note(PACKETS_MIN, 0, RTT * 2, 0, start + WINDOW + SLOT);
-        assert!(inferred.told().unwrap().loss.abs() < f64::EPSILON);
+        let told = inferred.told(start + WINDOW + SLOT).unwrap();
+        assert!(told.loss.abs() < f64::EPSILON);
         for second in 6..70 {
             let now = start + Duration::from_secs(second);
             inferred.note(PACKETS_MIN, 0, RTT * 2, 0, now);
         }
-        assert_eq!(inferred.told().unwrap().queueing, Duration::ZERO, "a longer path");
+        let told = inferred.told(start + Duration::from_secs(69)).unwrap();
+        assert_eq!(told.queueing, Duration::ZERO, "a longer path");
     }
 }
