@@ -52,10 +52,6 @@ struct Aggregate {
 }
 
 impl Controller for Aggregate {
-    fn on_sent(&mut self, now: Instant, _bytes: u64, _last_packet_number: u64) {
-        self.model.on_sent(now);
-    }
-
     fn on_ack(
         &mut self,
         now: Instant,

@@ -46,8 +46,6 @@ const GROWTH: f64 = 1.0 / 16.0;
 const LOSS_EXCESS: f64 = 0.05;
 /// The least window, in segments.
 const LEAST: f64 = 4.0;
-/// Silence after which a window is no longer believed.
-const IDLE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 enum Mode {
@@ -90,7 +88,6 @@ pub(crate) struct Model {
     base: Base,
     look: Option<Look>,
     looked: Instant,
-    sent: Instant,
     /// The loss of the line itself: follows the rounds' slowly upwards, fast downwards.
     line_loss: f64,
     /// How far round trips usually are from the least of their round: half of what chance adds to
@@ -121,7 +118,6 @@ impl Model {
             base: Base::default(),
             look: None,
             looked: now,
-            sent: now,
             line_loss: 0.0,
             spread: Duration::ZERO,
             ends: false,
@@ -134,17 +130,6 @@ impl Model {
 
     pub(crate) fn set_segment(&mut self, segment: u16) {
         self.segment = f64::from(segment);
-    }
-
-    pub(crate) fn on_sent(&mut self, now: Instant) {
-        let idle = now.saturating_duration_since(self.sent) > IDLE;
-        self.sent = now;
-        if idle {
-            self.set(self.window / 2.0);
-            self.mode = Mode::start();
-            self.look = None;
-            self.round = Round::new(now);
-        }
     }
 
     pub(crate) fn on_ack(&mut self, now: Instant, sent: Instant, acked: u64, app_limited: bool) {

@@ -21,7 +21,6 @@ impl Line {
 
     fn round(&mut self, rtt: Duration, lost: u64) {
         let (sent, window) = (self.now, self.model.window());
-        self.model.on_sent(sent);
         self.now += rtt;
         if lost > 0 {
             self.model.on_lost(self.now, sent, lost, false);
@@ -136,15 +135,6 @@ fn nothing_coming_through_begins_again_and_small() {
     line.model.on_lost(now, now, 100_000, true);
     assert!(line.model.window() <= 32 * u64::from(SEGMENT));
     assert!(matches!(line.model.mode, Mode::Starting { .. }));
-}
-
-#[test]
-fn a_window_that_was_not_used_is_halved() {
-    let mut line = Line::alone(400_000);
-    let before = line.model.window();
-    line.now += IDLE + Duration::from_secs(1);
-    line.model.on_sent(line.now);
-    assert_eq!(line.model.window(), before / 2);
 }
 
 #[test]
