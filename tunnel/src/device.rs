@@ -190,7 +190,18 @@ impl Device {
         for peer in self.table().by_key.values() {
             let mut link = peer.link.lock();
             link.tick(now, self.silence_max, &mut out);
-            self.metrics.set_handshake_age(&peer.public_key, link.tunn.time_since_last_handshake());
+            let age = link.tunn.time_since_last_handshake();
+            drop(link);
+            self.show(peer, |metrics| metrics.set_handshake_age(&peer.public_key, age));
+        }
+    }
+
+    /// Shows something of a peer in the metrics, unless it was removed meanwhile: its series are
+    /// forgotten, and would be there again for ever. Not while its link is locked.
+    pub(crate) fn show(&self, peer: &Arc<Peer>, shown: impl FnOnce(&Metrics)) {
+        let table = self.table.read();
+        if table.by_key.get(&peer.public_key).is_some_and(|listed| Arc::ptr_eq(listed, peer)) {
+            shown(&self.metrics);
         }
     }
 

@@ -85,11 +85,12 @@ impl Device {
         for peer in self.table().by_key.values() {
             let way = peer.link.lock().way();
             let mut prober = peer.prober.lock();
-            if prober.is_to_be_shown(now) {
-                self.metrics.links.set(&peer.public_key, &prober.quality(now), way);
-            }
+            let shown = prober.is_to_be_shown(now).then(|| prober.quality(now));
             let is_due = prober.is_due(now);
             drop(prober);
+            if let Some(quality) = shown {
+                self.show(peer, |metrics| metrics.links.set(&peer.public_key, &quality, way));
+            }
             if let Some(way) = way
                 && is_due
             {

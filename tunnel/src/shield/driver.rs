@@ -149,7 +149,8 @@ impl Shared {
             } else {
                 peer.shield.rest()
             };
-            self.metrics.shield.set_plan(&peer.public_key, plan);
+            let key = &peer.public_key;
+            self.device.show(&peer, |metrics| metrics.shield.set_plan(key, plan));
             if is_lossy(plan.state) {
                 lossy.push(peer);
             }

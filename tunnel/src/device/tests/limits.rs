@@ -1,6 +1,6 @@
 //! Who may cost us a handshake, seen from outside.
 
-use super::lab::{rogue, rogue_joined, second_node, sent};
+use super::lab::{SILENCE_MAX, rogue, rogue_joined, second_node, sent};
 use super::*;
 
 /// Each message passes a limiter of ours and one of boringtun's. Were both one, half would pass.
@@ -89,6 +89,39 @@ fn a_cookie_for_an_unknown_index_is_dropped() {
     let known = core.metrics.dropped_count(DropReason::UnknownIndex)
         + core.metrics.handshake_count(HandshakeOutcome::Invalid);
     assert_eq!(known, 1);
+}
+
+/// The timers may look at a peer while it is being removed.
+#[test]
+fn the_series_of_a_peer_that_is_gone_stay_gone() {
+    let mut registry = prometheus_client::registry::Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let (core, now) = (End::new(2), crate::tunnel::now());
+    let device = Device::new(PrivateKey::generate(), SILENCE_MAX, metrics, now);
+    let name = core.key.short();
+    let series = || {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text.lines().filter(|line| line.contains(&name)).count()
+    };
+    for round in 0..200 {
+        device.set_peers(vec![PeerConfig::new(core.key)], now);
+        device.tick(now, &mut Vec::new());
+        assert!(series() > 0);
+        let peer = device.peer(&core.key).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for step in 0..200 {
+                    let now = now + Duration::from_secs(step);
+                    device.tick(now, &mut Vec::new());
+                    device.probes_due(now, &mut Vec::new());
+                }
+            });
+            device.set_peers(Vec::new(), now);
+        });
+        device.show(&peer, |_| panic!("it is not listed any more"));
+        assert_eq!(series(), 0, "round {round}");
+    }
 }
 
 fn exhaust_share(rogue: &mut Tunn, node: &End, core: &mut End) {
