@@ -41,7 +41,7 @@ use crate::probe::first_seq as first_counter;
 use crate::shared::Shared;
 use crate::tunnel::{Tasks, now};
 use crate::way::{ThroughId, Way};
-use codec::{Kind, Wrapped, is_wrapped};
+use codec::{HEADER_BYTES, Kind, Wrapped, is_wrapped};
 use forwarder::{FLOWS_MAX, FlowId, Forwarder, Leave};
 use metrics::Leg;
 use through::Throughs;
@@ -214,16 +214,19 @@ impl Mesh {
                 Ok(way) => {
                     to = Some(way);
                     messages.push(Message::Data(bytes.len() - at));
-                    self.metrics.forwarding.forwarded(Leg::ToNeighbour, payload.len());
                 }
                 Err(refused) => self.metrics.forwarding.refused(refused),
             }
         })?;
         let Some(to) = to else { return Ok(()) };
         for run in runs(&messages, shared.exits.udp().segments_max()) {
-            let datagrams = run.bytes.len().div_ceil(run.segment);
-            if shared.exits.transmit(to, &bytes[run.bytes], run.segment).is_err() {
-                (0..datagrams).for_each(|_| self.metrics.forwarding.refused(Refused::NotSent));
+            let (bytes, metrics) = (&bytes[run.bytes], &self.metrics.forwarding);
+            let is_sent = shared.exits.transmit(to, bytes, run.segment).is_ok();
+            for datagram in bytes.chunks(run.segment) {
+                match is_sent {
+                    true => metrics.forwarded(Leg::ToNeighbour, datagram.len() - HEADER_BYTES),
+                    false => metrics.refused(Refused::NotSent),
+                }
             }
         }
         Ok(())

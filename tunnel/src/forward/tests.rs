@@ -136,6 +136,31 @@ async fn many_large_datagrams_pass_both_ways() {
     }
 }
 
+/// Its own socket takes nothing: nobody drives the runtime that would say that it does.
+#[tokio::test]
+async fn what_is_not_sent_back_is_not_counted_as_sent() {
+    let (node, neighbour, core) = trio();
+    node.go_through(&neighbour, &core);
+    node.send(&core, b"question");
+    core.receive(TIME).await.unwrap();
+    let idle = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let full = {
+        let _idle = idle.enter();
+        OuterSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap()
+    };
+    let before = neighbour.tunnel.shared().exits.replace_udp(full);
+    let sent = neighbour.metrics.forwarding.forwarded_count()[1];
+    core.send(&node, b"answer");
+    let deadline = now() + TIME;
+    while neighbour.refused(Refused::NotSent) == 0 {
+        assert!(now() < deadline, "it was sent");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(neighbour.metrics.forwarding.forwarded_count()[1], sent);
+    drop(before);
+    idle.shutdown_background();
+}
+
 #[tokio::test]
 async fn nobody_else_can_use_the_forwarder() {
     let (node, neighbour, core) = trio();
