@@ -3,15 +3,19 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![allow(clippy::disallowed_methods, reason = "a test's network has no shutdown")]
 
+use std::future::poll_fn;
+use std::io::IoSliceMut;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use antipode_tunnel::{
-    Candidate, Metrics, PeerConfig, PeerState, PrivateKey, PublicKey, Tasks, Tunnel, TunnelConfig,
-    Way,
+    Candidate, Class, Metrics, PeerConfig, PeerState, PrivateKey, PublicKey, Tasks, Tunnel,
+    TunnelConfig, Way,
 };
+use quinn::AsyncUdpSocket;
+use quinn::udp::{RecvMeta, Transmit};
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
@@ -167,6 +171,60 @@ async fn when_nothing_answers_there_is_a_fresh_socket_and_a_question_for_address
     until("a fresh socket", Duration::from_millis(500), moved).await;
     pair.set(&[after.address]);
     until("the new address", Duration::from_secs(1), || pair.way() == Some(after.address)).await;
+}
+
+/// The socket is everybody's: a core that is dead gets a fresh one, and the others lose nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fresh_socket_for_one_core_costs_the_others_nothing() {
+    let pair = Pair::new();
+    let (healthy, dead) =
+        (Relay::to(pair.core.local_addr()).await, Relay::to(pair.core.local_addr()).await);
+    let other = PrivateKey::generate().public_key();
+    let keepalive = Some(Duration::from_secs(1));
+    let peers =
+        [pair.core_key(), other].map(|key| PeerConfig { keepalive, ..PeerConfig::new(key) });
+    pair.node.set_peers(peers.to_vec());
+    pair.set(&[healthy.address]);
+    let socket = |tunnel: &Tunnel| tunnel.udp_socket(9, Class::Bulk).unwrap();
+    let (near, far) = (socket(&pair.node), socket(&pair.core));
+    let address = |tunnel: &Tunnel| SocketAddr::new(tunnel.address().into(), 9);
+    let (node_at, core_at) = (address(&pair.node), address(&pair.core));
+    let has_way = || pair.node.ways(&pair.core_key()).iter().any(|way| way.in_use);
+    until("a way", Duration::from_secs(5), has_way).await;
+    send(&*near, core_at, 0);
+    receive(&*far).await;
+
+    let port = pair.node.local_addr().port();
+    dead.cut(true);
+    pair.node.set_candidates(&other, vec![Candidate::Udp(dead.address)]);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut after = 0;
+    for number in 1.. {
+        assert!(Instant::now() < deadline, "no fresh socket");
+        send(&*near, core_at, number);
+        send(&*far, node_at, number);
+        let (up, down) = tokio::join!(receive(&*far), receive(&*near));
+        assert_eq!((up, down), (number, number));
+        after += u32::from(pair.node.local_addr().port() != port);
+        if after > 100 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn send(socket: &dyn AsyncUdpSocket, destination: SocketAddr, number: u32) {
+    let contents = &number.to_le_bytes();
+    let transmit = Transmit { destination, ecn: None, contents, segment_size: None, src_ip: None };
+    socket.try_send(&transmit).unwrap();
+}
+
+async fn receive(socket: &dyn AsyncUdpSocket) -> u32 {
+    let (mut bytes, mut meta) = ([0; 2048], [RecvMeta::default()]);
+    let read =
+        poll_fn(|task| socket.poll_recv(task, &mut [IoSliceMut::new(&mut bytes)], &mut meta));
+    tokio::time::timeout(Duration::from_secs(5), read).await.expect("lost").unwrap();
+    u32::from_le_bytes(bytes[..4].try_into().unwrap())
 }
 
 /// A socket whose port is known to others is kept.

@@ -211,6 +211,12 @@ impl Paths {
         self.using.is_some() && self.search.is_none()
     }
 
+    /// Whether the way in use carries, and by the real socket.
+    pub(super) fn uses_socket(&self) -> bool {
+        let is_datagram = self.using_track().is_some_and(|track| track.kind() != Kind::Stream);
+        self.is_up() && is_datagram
+    }
+
     /// All ways, in the order of the candidates.
     #[must_use]
     pub fn ways(&self, now: Instant) -> Vec<WayState> {

@@ -22,7 +22,8 @@ use crate::way::Way;
 const READ_ON_FOR: Duration = Duration::from_secs(10);
 /// Several peers may lose their ways at once: they share a fresh socket.
 const REBIND_EVERY: Duration = Duration::from_secs(2);
-/// The same while other peers are well served by the one there is.
+/// The same while other peers are well served by the one there is. They lose nothing by it, since
+/// the old one is read on, but their ends measure the path anew.
 const REBIND_SPARING_EVERY: Duration = Duration::from_secs(60);
 
 impl Shared {
@@ -35,7 +36,7 @@ impl Shared {
                 self.obey(course, order, now);
             }
         }
-        let is_served = bridge.courses.values().any(|course| course.paths.is_up());
+        let is_served = bridge.courses.values().any(|course| course.paths.uses_socket());
         let every = if is_served { REBIND_SPARING_EVERY } else { REBIND_EVERY };
         let is_due = |at| now.saturating_duration_since(at) >= every;
         if rebind && bridge.rebound.is_none_or(is_due) {

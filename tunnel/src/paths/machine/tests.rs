@@ -81,11 +81,16 @@ fn blocked_udp_is_left_for_a_stream_within_five_seconds_and_taken_back() {
         lab.set(udp(1), Path::dead());
         lab.run(ms(4000));
         assert!(matches!(lab.paths.using(), Some(Way::Stream(_))), "seed {seed}");
+        assert!(
+            lab.paths.is_up() && !lab.paths.uses_socket(),
+            "a fresh socket would not disturb it"
+        );
         lab.run(Duration::from_secs(60));
         assert!(matches!(lab.paths.using(), Some(Way::Stream(_))), "it stays");
         lab.set(udp(1), Path::delay(100));
         lab.run(ms(4000));
         assert_eq!(lab.used(), Some(udp(1)), "seed {seed}");
+        assert!(lab.paths.uses_socket());
         assert_eq!(lab.streams_open(), 1, "it is kept for a while");
         lab.run(Duration::from_secs(12));
         assert_eq!(lab.streams_open(), 0);
