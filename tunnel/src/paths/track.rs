@@ -43,6 +43,14 @@ struct Pending {
     counted: bool,
 }
 
+/// What became of the last probes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcomes {
+    /// One bit a probe, the newest lowest; set: lost.
+    bits: u32,
+    concluded: u32,
+}
+
 /// A candidate and its measurements.
 #[derive(Debug)]
 pub(super) struct Track {
@@ -56,9 +64,9 @@ pub(super) struct Track {
     probed: Option<Instant>,
     full_probed: Option<Instant>,
     pending: VecDeque<Pending>,
-    /// One bit a probe, the newest lowest; set: lost.
-    outcomes: u32,
-    concluded: u32,
+    outcomes: Outcomes,
+    /// Of small probes only.
+    small: Outcomes,
     rtt: Option<Duration>,
     last_rtt: Option<Duration>,
     jitter: Duration,
@@ -87,8 +95,8 @@ impl Track {
             probed: None,
             full_probed: None,
             pending: VecDeque::new(),
-            outcomes: 0,
-            concluded: 0,
+            outcomes: Outcomes::default(),
+            small: Outcomes::default(),
             rtt: None,
             last_rtt: None,
             jitter: Duration::ZERO,
@@ -150,7 +158,10 @@ impl Track {
         let ours = self.pending.iter().position(|probe| far(probe) <= CLOCK_SLACK);
         let Some(probe) = ours.and_then(|at| self.pending.remove(at)) else { return false };
         if !probe.counted {
-            self.count(false);
+            self.outcomes.note(false);
+            if !probe.full {
+                self.small.note(false);
+            }
         }
         let before = self.answered.replace(now);
         if probe.full {
@@ -177,15 +188,17 @@ impl Track {
     pub(super) fn conclude(&mut self, now: Instant) {
         let late = self.rtt.map_or(LATE_AFTER_UNKNOWN, |rtt| rtt * 2 + LATE_AFTER);
         let age = |probe: &Pending| now.saturating_duration_since(probe.sent);
-        let (mut lost, mut full_lost) = (0, 0);
+        let mut full_lost = 0;
         for probe in &mut self.pending {
             if !probe.counted && age(probe) >= late {
                 probe.counted = true;
-                lost += 1;
                 full_lost += u32::from(probe.full);
+                self.outcomes.note(true);
+                if !probe.full {
+                    self.small.note(true);
+                }
             }
         }
-        (0..lost).for_each(|_| self.count(true));
         if full_lost > 0 {
             self.full_answered = 0;
             self.full_lost = self.full_lost.saturating_add(full_lost);
@@ -193,15 +206,10 @@ impl Track {
         self.pending.retain(|probe| age(probe) < FORGET_AFTER);
     }
 
-    fn count(&mut self, lost: bool) {
-        self.outcomes = self.outcomes << 1 | u32::from(lost);
-        self.concluded = (self.concluded + 1).min(OUTCOMES);
-    }
-
     /// Forgets losses: they were a time without any way, not this way's quality.
     pub(super) fn forget_losses(&mut self) {
-        self.outcomes = 0;
-        self.concluded = 0;
+        self.outcomes = Outcomes::default();
+        self.small = Outcomes::default();
         self.full_lost = 0;
         self.pending.iter_mut().for_each(|probe| probe.counted = true);
     }
@@ -265,9 +273,12 @@ impl Track {
 
     /// Share of the last probes that were lost.
     pub(super) fn loss(&self) -> f32 {
-        let (lost, all) = (self.outcomes.count_ones(), self.concluded.max(1));
-        let share = |count: u32| f32::from(u16::try_from(count).unwrap_or(u16::MAX));
-        share(lost) / share(all)
+        self.outcomes.loss()
+    }
+
+    /// The same of the small ones.
+    pub(super) fn small_loss(&self) -> f32 {
+        self.small.loss()
     }
 
     /// What a message is likely to take: the round trip, one more for each that is lost, with its
@@ -287,6 +298,18 @@ impl Track {
             silence: self.answered.map(|at| now.saturating_duration_since(at)),
             in_use: using == Some(way),
         })
+    }
+}
+
+impl Outcomes {
+    fn note(&mut self, lost: bool) {
+        self.bits = self.bits << 1 | u32::from(lost);
+        self.concluded = (self.concluded + 1).min(OUTCOMES);
+    }
+
+    fn loss(self) -> f32 {
+        let count = |count: u32| f32::from(u16::try_from(count).unwrap_or(u16::MAX));
+        count(self.bits.count_ones()) / count(self.concluded.max(1))
     }
 }
 

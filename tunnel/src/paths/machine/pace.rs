@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::trouble::HANDSHAKE_SUSPECT_AFTER;
 use super::{Paths, since};
 use crate::paths::Order;
 use crate::paths::track::{Kind, Track};
@@ -10,6 +11,8 @@ use crate::paths::track::{Kind, Track};
 const REVIEW_EVERY: Duration = Duration::from_millis(250);
 /// The way in use; all ways while none carries.
 const USING_EVERY: Duration = Duration::from_millis(250);
+/// The way in use while it is silent: a few lost probes must not look like a dead way.
+const SUSPECT_EVERY: Duration = Duration::from_millis(100);
 /// The others.
 const OTHERS_EVERY: Duration = Duration::from_secs(2);
 /// The same while the way in use loses something, or a stream is to be left.
@@ -44,9 +47,16 @@ impl Paths {
                 self.orders.push_back(Order::Initiate { way });
             }
         }
-        let doubted = self.suspect.is_some() && !self.answers_probes;
-        if doubted && self.search.is_none() {
+        if self.search.is_some() {
+            return;
+        }
+        let is_open = |at| since(at, now) >= HANDSHAKE_SUSPECT_AFTER;
+        if !self.answers_probes && self.suspect.is_some() {
             self.initiate_all(now);
+        } else if self.answers_probes && self.unanswered.is_some_and(is_open) {
+            // One that was lost does not show that WireGuard is kept out.
+            let way = self.using;
+            self.orders.extend(way.map(|way| Order::Initiate { way }));
         }
     }
 
@@ -73,7 +83,11 @@ impl Paths {
         if !self.answers_probes && since(self.since, now) >= MUTE_PEER_AFTER {
             return MUTE_PEER_EVERY;
         }
-        if is_using || self.suspect.is_some() {
+        let is_doubted = self.suspect.is_some();
+        if is_using && is_doubted && track.kind() != Kind::Stream {
+            return SUSPECT_EVERY;
+        }
+        if is_using || is_doubted {
             return USING_EVERY;
         }
         let Some(using) = self.using_track() else { return OTHERS_EVERY };

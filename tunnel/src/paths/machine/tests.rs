@@ -35,6 +35,19 @@ fn a_broken_family_costs_no_more_than_the_head_start() {
     assert!(!lab.did(|order| matches!(order, Order::Resolve | Order::Rebind)));
 }
 
+/// Nobody says anything on it, so that a few lost probes are all there is to hear.
+#[test]
+fn an_idle_way_that_loses_is_no_dead_one() {
+    for seed in 0..10 {
+        let mut lab = Lab::new(seed);
+        lab.path(udp(1), Path::delay(seed * 20).lossy(0.12)).stream(Path::delay(50));
+        lab.begin();
+        lab.run(Duration::from_secs(1200));
+        assert_eq!(lab.changes(), 1, "seed {seed}");
+        assert!(!lab.did(|order| matches!(order, Order::OpenStream(_))), "seed {seed}");
+    }
+}
+
 #[test]
 fn a_dead_address_is_left_within_three_seconds() {
     for seed in 0..50 {

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use super::{Paths, since};
 use crate::paths::track::Kind;
 
-/// Silence after which a way is dead, besides two round trips: six probes. At 10 % loss all of
-/// them, or their echoes, are lost once in 20,000.
+/// Silence after which a way is dead, besides two round trips.
 pub const DEAD_AFTER: Duration = Duration::from_millis(1500);
+/// And so many probes without an echo: ten go in that time, since a way that is silent is asked
+/// more often. At 12 % loss each way ten are lost, or their echoes, once in three million.
+const SILENT_PROBES: usize = 8;
 /// The same for a stream, which repeats what is lost and is silent meanwhile.
 pub const STREAM_DEAD_AFTER: Duration = Duration::from_secs(4);
 /// Silence after which the others are asked too, besides one and a half round trips.
@@ -16,12 +18,17 @@ const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 const DEAF_AFTER: Duration = Duration::from_millis(2500);
 /// So many probes without an echo make a way deaf.
 const DEAF_PROBES: usize = 8;
-/// An unanswered handshake of a peer that answers no probes: the others are asked too.
+/// An unanswered handshake is begun again; of a peer that answers no probes: on the others too.
 pub(super) const HANDSHAKE_SUSPECT_AFTER: Duration = Duration::from_secs(1);
 /// The same, and the way is dead; and of one that does: WireGuard does not pass where probes do.
 const HANDSHAKE_DEAD_AFTER: Duration = Duration::from_secs(3);
-/// Full probes lost in a row, while small ones pass, after which a way is of no use to QUIC.
+/// Full probes lost in a row, while small ones pass, after which a way is of no use to QUIC; more
+/// where small ones get lost too.
 pub(super) const NARROW_AFTER: u32 = 4;
+/// The most of them, whatever gets lost.
+const NARROW_LATEST: u32 = 16;
+/// That they are lost by chance is to be as unlikely as this.
+const CHANCE: f32 = 1e-5;
 
 /// What is wrong with the way in use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -60,11 +67,12 @@ impl Paths {
         let alive = track.alive().unwrap_or(begun).max(begun);
         let echoed = track.answered().unwrap_or(begun).max(begun);
         let dead_after = if is_stream { STREAM_DEAD_AFTER } else { DEAD_AFTER };
-        let is_silent = since(alive, now) >= dead_after + rtt * 2;
+        let is_silent = since(alive, now) >= dead_after + rtt * 2
+            && (is_stream || track.unanswered(alive) >= SILENT_PROBES);
         let is_deaf = !is_stream
             && since(echoed, now) >= DEAF_AFTER + rtt * 2
             && track.unanswered(echoed) >= DEAF_PROBES;
-        let is_narrow = !is_stream && track.full_lost() >= NARROW_AFTER;
+        let is_narrow = !is_stream && track.full_lost() >= narrow_after(track.small_loss());
         let is_stuck = unanswered >= HANDSHAKE_DEAD_AFTER;
         let doubted = since(alive, now) >= SUSPECT_AFTER + rtt * 3 / 2;
         self.suspect = doubted.then(|| self.suspect.unwrap_or(now));
@@ -76,4 +84,14 @@ impl Paths {
         }
         is_narrow.then_some(Trouble::Flawed(Flaw::Narrow))
     }
+}
+
+/// So many full probes are not lost in a row on a way that loses this share of the small ones.
+fn narrow_after(small_loss: f32) -> u32 {
+    let (mut probes, mut chance) = (NARROW_AFTER, small_loss.powi(4));
+    while chance > CHANCE && probes < NARROW_LATEST {
+        probes += 1;
+        chance *= small_loss;
+    }
+    probes
 }
