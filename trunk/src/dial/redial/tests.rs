@@ -90,6 +90,14 @@ fn bulk_that_nobody_answers_is_tried_ever_more_rarely() {
         lab.pass(Duration::from_secs(3), Failure::Unanswered);
         assert!(lab.began_ms.len() >= 3, "soon, once chat is heard again: {:?}", lab.began_ms);
     }
+    let mut lab = Lab::of(Class::Bulk);
+    let waits = (0..100).map(|_| {
+        lab.redial.handle_up();
+        lab.redial.handle_lost(Lost::Unproven, lab.now, &mut lab.rng);
+        lab.redial.poll_timeout().unwrap() - lab.now
+    });
+    let longest = waits.max().unwrap();
+    assert!(longest > BULK_GAP / 2, "a core that takes no lane on it: {longest:?}");
 }
 
 #[test]
