@@ -11,9 +11,11 @@
 //! | `allowance` | bytes a second, shared |
 //! | `forwarder` | whose datagrams go where: the machine |
 //! | `through` | ways through neighbours, for whoever goes them |
+//! | [`bare`] | the machines without sockets, by hand |
 //! | [`metrics`] | what is counted |
 
 mod allowance;
+pub mod bare;
 mod codec;
 mod forwarder;
 pub mod metrics;

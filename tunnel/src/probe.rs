@@ -8,6 +8,7 @@
 //! Whatever moves a figure comes from an echo of a probe that waits for one, so an old datagram
 //! that somebody sends again can't. Probes are answered once each, and a peer's only so often.
 
+pub mod bare;
 pub(crate) mod codec;
 mod driver;
 pub(crate) mod prober;

@@ -8,6 +8,7 @@
 //! | `carry` | an open stream's two directions, and how it ends |
 //! | `client` | opening one |
 //! | `server` | taking them |
+//! | [`bare`] | a stream's bytes without TCP, by hand |
 //! | [`metrics`] | what is counted |
 //!
 //! TLS keeps outsiders out and hides what is inside; it proves no datagram: WireGuard does, as over
@@ -28,6 +29,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, info};
 
+pub mod bare;
 mod carry;
 mod client;
 mod frame;

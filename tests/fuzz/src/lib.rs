@@ -6,11 +6,16 @@
 //! | [`frames`] | resume frames, trunk batches, WebSocket frames, messages put together |
 //! | [`texts`] | handshakes, headers, tokens, ranges, what members say of themselves |
 //! | [`packets`] | what comes out of the tunnel, and into it |
+//! | [`links`] | what travels beside WireGuard: probes, streams and how they are opened |
+//! | [`mesh`] | what neighbours send on |
 //! | [`sessions`] | session machines: any calls in any order, and states that are handed over |
 //!
 //! A target that returns has passed. The fuzzers stand in `fuzz/`, their corpora in `fuzz/corpus/`.
 
 pub mod frames;
+mod input;
+pub mod links;
+pub mod mesh;
 pub mod packets;
 pub mod sessions;
 pub mod texts;
@@ -19,7 +24,7 @@ pub mod texts;
 pub type Target = fn(&[u8]);
 
 /// Every target under the name of its fuzzer and its corpus.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("resume_frame", frames::resume_frame),
     ("resume_message", frames::resume_message),
     ("trunk_batch", frames::trunk_batch),
@@ -33,6 +38,10 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("member_words", texts::member_words),
     ("tunnel_packet", packets::tunnel_packet),
     ("tunnel_device", packets::tunnel_device),
+    ("tunnel_forward", mesh::tunnel_forward),
+    ("tunnel_probe", links::tunnel_probe),
+    ("tunnel_stream", links::tunnel_stream),
+    ("tunnel_upgrade", links::tunnel_upgrade),
     ("session_state", sessions::session_state),
     ("session_calls", sessions::session_calls),
 ];

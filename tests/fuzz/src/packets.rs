@@ -6,12 +6,9 @@ use std::time::Duration;
 use antipode_runtime::clock::virtual_time;
 use antipode_tunnel::device::{Device, Scratch, Way};
 use antipode_tunnel::packet::{read_udp, write_udp};
-use antipode_tunnel::{Metrics, PeerConfig, PrivateKey, tunnel_address};
+use antipode_tunnel::{Metrics, PeerConfig, tunnel_address};
 
-/// 32 times 1, in base64.
-const OURS: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
-/// 32 times 2, in base64.
-const THEIRS: &str = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
+use crate::input::key;
 
 /// An IPv6 packet with UDP inside: what is read can be written again, and reads the same.
 ///
@@ -46,10 +43,9 @@ pub fn tunnel_packet(data: &[u8]) {
 pub fn tunnel_device(data: &[u8]) {
     let time = virtual_time::start();
     let now = antipode_runtime::clock::now;
-    let key = |text: &str| text.parse::<PrivateKey>().expect("32 bytes in base64");
     let silence = Duration::from_secs(30);
-    let device = Device::new(key(OURS), silence, Metrics::default(), now());
-    let peer = key(THEIRS).public_key();
+    let device = Device::new(key(1), silence, Metrics::default(), now());
+    let peer = key(2).public_key();
     let own = antipode_tunnel::Cidr::host(tunnel_address(&peer).into());
     let config = PeerConfig { allowed_ips: vec![own], ..PeerConfig::new(peer) };
     device.set_peers(vec![config], now());

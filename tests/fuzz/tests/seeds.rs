@@ -56,6 +56,10 @@ fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("member_words", vec![introduction(), b"node-1".to_vec()]),
         ("tunnel_packet", vec![packet(), vec![0x60; 48]]),
         ("tunnel_device", tunnel_datagrams()),
+        ("tunnel_forward", forwarding()),
+        ("tunnel_probe", probing()),
+        ("tunnel_stream", streams()),
+        ("tunnel_upgrade", upgrades()),
         ("session_state", session_states()),
         ("session_calls", session_calls()),
     ]
@@ -219,6 +223,71 @@ fn tunnel_datagrams() -> Vec<Vec<u8>> {
     let message = |kind: u8, len: usize| [&[kind, 0, 0, 0][..], &vec![kind; len - 4]].concat();
     let all = [message(1, 148), message(2, 92), message(3, 64), message(4, 32), message(4, 200)];
     vec![all.join(&0xfe), all[0].clone(), packet()]
+}
+
+/// Steps of `mesh::tunnel_forward`: the step, which node, and what the step wants.
+fn forwarding() -> Vec<Vec<u8>> {
+    let wrap = |node: u8, core: u8, counter: u8, payload: &[u8]| {
+        let len = u8::try_from(payload.len()).expect("short");
+        [&[2, node, core, counter, 0, len][..], payload].concat()
+    };
+    let back = |flow: u8, payload: &[u8]| {
+        [&[3, 0, flow, u8::try_from(payload.len()).expect("short")][..], payload].concat()
+    };
+    let (message, wait, nobody, all) = ([4; 100], [5, 0, 0x60, 0xea], [6, 0, 0], [6, 0, 3]);
+    let talk = [wrap(0, 0, 7, &message), back(0, &message), wrap(1, 1, 9, &[0xa1; 76])].concat();
+    let again = [&wrap(0, 0, 7, &message)[..], &wait, &wrap(0, 0, 7, &message)].concat();
+    let gone = [&talk[..], &nobody, &back(0, &message), &all, &wrap(0, 0, 7, &message)].concat();
+    let moved = [&talk[..], &[7, 0, 0x13], &back(0, &message), &wrap(0, 0, 8, &[1; 148])].concat();
+    let much: Vec<u8> = (0..12).flat_map(|count| wrap(0, 0, count, &[4; 250])).collect();
+    // A header that says anything, as it is and signed; of either kind.
+    let header = |kind: u8| [&[kind, 1, 0, 0][..], &[9; 40], &message].concat();
+    let raw = |step: u8, header: Vec<u8>| [&[step, 0, 144][..], &header].concat();
+    let lies = [raw(0, header(0xa3)), raw(1, header(0xa3)), raw(4, header(0xa4))].concat();
+    vec![talk, again, gone, moved, much, lies]
+}
+
+/// Steps of `links::tunnel_probe`.
+fn probing() -> Vec<Vec<u8>> {
+    let (ask, due, wait) = ([2, 1, 2], [5], [4, 250, 0]);
+    let echo =
+        |of: u8, sent: u8| [&[3, of, sent][..], &[0; 7], &[sent], &[0; 15], &[7; 8]].concat();
+    let probe = |number: u8| {
+        let body = [&[0xa1, 1, 2, 0][..], &[0; 8], &[number], &[0; 47], &[0; 16]].concat();
+        [&[1, 1, 76][..], &body].concat()
+    };
+    let talk: Vec<u8> = (0..6)
+        .flat_map(|turn| [&ask[..], &echo(turn, 10 * turn), &wait, &probe(turn), &due].concat())
+        .collect();
+    let flood = (0..20).flat_map(probe).collect();
+    let full = [&[0x85, 1, 76, 0xa1, 1, 3, 0][..], &[5; 72]].concat();
+    vec![talk, flood, [probe(1), probe(1), full].concat()]
+}
+
+fn streams() -> Vec<Vec<u8>> {
+    let talk = |mut writer: Writer| {
+        let mut out = BytesMut::new();
+        let start = |first_byte, frame_len| Some(FrameStart { first_byte, frame_len });
+        writer.chunk(&mut out, start(0x82, 100), &[4; 100]).expect("a frame");
+        writer.chunk(&mut out, start(0x02, 3), b"in ").expect("a frame");
+        writer.ping(&mut out, b"?").expect("outside a frame");
+        writer.chunk(&mut out, start(0x80, 3), b"two").expect("a frame");
+        writer.close(&mut out, Some((1000, ""))).expect("outside a frame");
+        out.to_vec()
+    };
+    let with = |mode: u8, talk: &[u8]| [&[mode], talk].concat();
+    let (masked, plain) = (talk(Writer::client([3; 32])), talk(Writer::server()));
+    vec![with(0, &masked), with(1, &plain), with(1, b"\x82\x7e\x08\x01a"), with(1, b"\x81\x01a")]
+}
+
+fn upgrades() -> Vec<Vec<u8>> {
+    let key = antipode_websocket::handshake::request_key([0; 16]);
+    let request = antipode_tunnel::stream::bare::request("core.example.com:443", &key);
+    let taken = antipode_tunnel::stream::bare::read_request(&request);
+    let (_, answer) = taken.expect("good words").expect("all of them");
+    let more = [&request[..], b"\x82\x80\0\0\0\0"].concat();
+    let portal = b"HTTP/1.1 302 Found\r\nlocation: http://login.example/\r\n\r\n".to_vec();
+    vec![request, answer, more, portal]
 }
 
 fn session_states() -> Vec<Vec<u8>> {

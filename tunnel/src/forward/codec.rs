@@ -28,7 +28,7 @@ const VERSION: u8 = 1;
 /// WireGuard's messages, [§5.4](https://www.wireguard.com/papers/wireguard.pdf).
 const WIREGUARD_KINDS: RangeInclusive<u8> = 1..=4;
 
-const MAC_AT: usize = 28;
+pub(super) const MAC_AT: usize = 28;
 /// What wrapping adds to a datagram.
 pub(crate) const HEADER_BYTES: usize = MAC_AT + MAC_BYTES;
 

@@ -14,7 +14,7 @@ pub(crate) const KIND_ECHO: u8 = 0xa2;
 /// The version of this layout; anything else is dropped.
 const VERSION: u8 = 1;
 /// What the MAC is over.
-const BODY_BYTES: usize = 60;
+pub(crate) const BODY_BYTES: usize = 60;
 /// A probe or an echo without padding.
 pub(crate) const PROBE_BYTES: usize = BODY_BYTES + MAC_BYTES;
 /// A full probe: as long as the WireGuard message of an inner packet of 1280 bytes, the least that

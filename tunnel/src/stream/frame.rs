@@ -6,7 +6,7 @@ use antipode_websocket::{
 use bytes::{Bytes, BytesMut};
 
 /// Most bytes of a datagram, and so of a message: above any of WireGuard's, or of ours.
-pub(super) const STREAM_DATAGRAM_BYTES_MAX: usize = 2048;
+pub const STREAM_DATAGRAM_BYTES_MAX: usize = 2048;
 
 /// The far end sent what no stream carries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

@@ -14,7 +14,7 @@ pub(super) const PATH: &str = "/.antipode/tunnel";
 const SUBPROTOCOL: &str = "antipode.tunnel.v1";
 
 /// Most bytes of a request or an answer; a few hundred are usual.
-pub(super) const UPGRADE_HEAD_BYTES_MAX: usize = 8 << 10;
+pub const UPGRADE_HEAD_BYTES_MAX: usize = 8 << 10;
 
 /// Most header lines of either; proxies add a few.
 const UPGRADE_HEADERS_MAX: usize = 64;
