@@ -3,19 +3,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use antipode_proto::registry::v1::{Carrier as CarrierKind, Introduction, Location, Role};
+use antipode_proto::registry::v1::{Carrier as CarrierKind, Introduction, Role};
 use antipode_runtime::admin::{self, Readiness};
 use antipode_runtime::listen::ListenError;
-use antipode_runtime::member::{JoinError, Member, MemberConfig, tls as member_tls};
+use antipode_runtime::member::{
+    JoinError, Member, MemberConfig, TunnelError, TunnelPlace, tls as member_tls,
+};
 use antipode_runtime::process::Probe;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::accept::{Listen, StartError as TrunkStartError};
 use antipode_trunk::{AcceptConfig, Budget, Incoming, SessionConfig, TrunkServer};
 use antipode_tunnel::key::BULK_PORT_OFFSET;
-use antipode_tunnel::{
-    BindError, Class, HostedError, HostedTunnel, SocketError, TrunkTuning, Tunnel, TunnelConfig,
-    Underlay,
-};
+use antipode_tunnel::{Class, SocketError, TrunkTuning, Underlay};
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tracing::info;
@@ -68,23 +67,9 @@ pub enum StartError {
     /// The gateway is not to be had, or does not want us.
     #[error("joining the gateway")]
     Join(#[from] JoinError),
-    /// WireGuard's UDP socket can't be had.
-    #[error("the tunnel (`tunnel.listen`)")]
-    Tunnel(#[from] BindError),
-    /// The host's interface can't be used.
-    #[error("the tunnel's interface (`tunnel.interface`)")]
-    Hosted(#[from] HostedError),
-    /// The interface has a key that the gateway does not know.
-    #[error(
-        "the interface {interface} has another key than this core joined with: run \
-         `wg set {interface} private-key {key_file}`"
-    )]
-    HostKey {
-        /// The interface.
-        interface: String,
-        /// Where the right key is.
-        key_file: String,
-    },
+    /// There is no WireGuard.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
     /// No socket inside the tunnel.
     #[error("a socket inside the tunnel (`trunk.port`)")]
     Socket(#[from] SocketError),
@@ -245,24 +230,13 @@ async fn underlay(
     shutdown: &Shutdown,
     metrics: &antipode_tunnel::Metrics,
 ) -> Result<Underlay, StartError> {
-    let identity = member.identity();
-    match (config.tunnel.mode, &config.tunnel.interface) {
-        (TunnelMode::Host, Some(interface)) => {
-            let hosted = HostedTunnel::open(interface).await?;
-            if hosted.public_key() != identity.wireguard_key().public_key() {
-                let key_file = identity.state_dir().join("wireguard.key");
-                let key_file = key_file.display().to_string();
-                return Err(StartError::HostKey { interface: interface.clone(), key_file });
-            }
-            Ok(Underlay::Hosted(hosted))
-        }
+    let place = match (config.tunnel.mode, &config.tunnel.interface) {
+        (TunnelMode::Host, Some(interface)) => TunnelPlace::Host { interface },
         (TunnelMode::InProcess | TunnelMode::Host, _) => {
-            let key = identity.wireguard_key().clone();
-            let shield = config.tunnel.shield();
-            let config = TunnelConfig { shield, ..TunnelConfig::new(key, listen) };
-            Ok(Underlay::InProcess(Tunnel::bind(config, &shutdown.tasks(), metrics.clone())?))
+            TunnelPlace::InProcess { listen, shield: config.tunnel.shield() }
         }
-    }
+    };
+    Ok(member.tunnel(place, shutdown, metrics).await?)
 }
 
 async fn trunks(
@@ -313,9 +287,6 @@ fn introduction(config: &Config, tunnel_port: u16, streams: Option<SocketAddr>) 
     let stream_endpoints =
         streams.map(|streams| config.tunnel.stream_endpoints(&endpoints, streams.port()));
     let member = &config.member;
-    let location = member
-        .location
-        .map(|location| Location { latitude: location.latitude, longitude: location.longitude });
     let carrier = match config.trunk.carrier {
         Carrier::Quic => CarrierKind::Quic,
         Carrier::Tcp => CarrierKind::Tcp,
@@ -323,7 +294,7 @@ fn introduction(config: &Config, tunnel_port: u16, streams: Option<SocketAddr>) 
     Introduction {
         software: SOFTWARE.to_owned(),
         region: member.region.to_string(),
-        location,
+        location: member.location.map(Into::into),
         sessions_max: u32::try_from(config.limits.sessions_max.get()).unwrap_or(u32::MAX),
         endpoints,
         stream_endpoints: stream_endpoints.unwrap_or_default(),

@@ -23,7 +23,7 @@ pub(crate) mod tests;
 
 pub use crate::backend::{Address, Security};
 pub use backend::{BackendTable, Check, HealthTable, StickyMode, StickyTable};
-pub use carriage::{Carrier, Location, MemberTable, TrunkTable, TunnelMode, TunnelTable};
+pub use carriage::{Carrier, MemberTable, TrunkTable, TunnelMode, TunnelTable};
 pub use handover::{HandoverTable, TakeOver};
 pub use limits::{LimitsTable, ResumeTable, TimeoutsTable, WebSocketTable};
 pub use streams::StreamListen;

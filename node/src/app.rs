@@ -11,22 +11,19 @@ mod streams;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use antipode_proto::registry::v1::{Introduction, Location, Role};
+use antipode_proto::registry::v1::{Introduction, Role};
 use antipode_runtime::admin::{self, Readiness};
 use antipode_runtime::listen::ListenError;
-use antipode_runtime::member::{JoinError, Member, MemberConfig, tls as member_tls};
+use antipode_runtime::member::{JoinError, Member, MemberConfig, TunnelError, tls as member_tls};
 use antipode_runtime::process::Probe;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::dial::StartError as TrunkStartError;
 use antipode_trunk::{Budget, SessionConfig, Sockets, Trunks, TrunksConfig};
-use antipode_tunnel::{
-    BindError, Class, HostedError, HostedTunnel, SocketError, TrunkTuning, Tunnel, TunnelConfig,
-    Underlay,
-};
+use antipode_tunnel::{Class, SocketError, TrunkTuning, Underlay};
 use prometheus_client::registry::Registry;
 use tracing::info;
 
-use crate::config::{self, Carrier, Config};
+use crate::config::{Carrier, Config};
 use crate::front::Front;
 use crate::front::listen::{Gates, Listener};
 use crate::metrics::Metrics;
@@ -57,23 +54,9 @@ pub enum StartError {
     /// The gateway is not to be had, or does not want us.
     #[error("joining the gateway")]
     Join(#[from] JoinError),
-    /// WireGuard's UDP socket can't be had.
-    #[error("the tunnel (`tunnel.listen`)")]
-    Tunnel(#[from] BindError),
-    /// The host's interface can't be used.
-    #[error("the tunnel's interface (`tunnel.interface`)")]
-    Hosted(#[from] HostedError),
-    /// The interface has a key that the gateway does not know.
-    #[error(
-        "the interface {interface} has another key than this node joined with: run \
-         `wg set {interface} private-key {key_file}`"
-    )]
-    HostKey {
-        /// The interface.
-        interface: String,
-        /// Where the right key is.
-        key_file: String,
-    },
+    /// There is no WireGuard.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
     /// No socket inside the tunnel.
     #[error("a socket inside the tunnel")]
     Socket(#[from] SocketError),
@@ -107,7 +90,8 @@ impl App {
 
         let member = Member::join(member_config(&config), &shutdown).await?;
         info!(member.id = member.identity().member_id(), "joined");
-        let underlay = underlay(&config, &member, &shutdown, tunnel_metrics).await?;
+        let place = config.tunnel.place();
+        let underlay = member.tunnel(place, &shutdown, &tunnel_metrics).await?;
         let run = rand::random();
         let trunks = trunks(&config, run, &member, &underlay, &shutdown, trunk_metrics)?;
         let waking = underlay.clone();
@@ -183,32 +167,6 @@ fn member_config(config: &Config) -> MemberConfig {
     joining
 }
 
-async fn underlay(
-    config: &Config,
-    member: &Member,
-    shutdown: &Shutdown,
-    metrics: antipode_tunnel::Metrics,
-) -> Result<Underlay, StartError> {
-    let identity = member.identity();
-    match &config.tunnel {
-        config::Tunnel::InProcess { listen, shield } => {
-            let key = identity.wireguard_key().clone();
-            let config = TunnelConfig { shield: *shield, ..TunnelConfig::new(key, *listen) };
-            let tunnel = Tunnel::bind(config, &shutdown.tasks(), metrics)?;
-            Ok(Underlay::InProcess(tunnel))
-        }
-        config::Tunnel::Host { interface } => {
-            let hosted = HostedTunnel::open(interface).await?;
-            if hosted.public_key() != identity.wireguard_key().public_key() {
-                let key_file = identity.state_dir().join("wireguard.key");
-                let key_file = key_file.display().to_string();
-                return Err(StartError::HostKey { interface: interface.clone(), key_file });
-            }
-            Ok(Underlay::Hosted(hosted))
-        }
-    }
-}
-
 fn trunks(
     config: &Config,
     run: [u8; 16],
@@ -242,14 +200,11 @@ fn trunks(
 
 fn introduction(config: &Config, run: [u8; 16]) -> Introduction {
     let member = &config.member;
-    let location = member
-        .location
-        .map(|location| Location { latitude: location.latitude, longitude: location.longitude });
     let mut introduction = Introduction {
         run: run.to_vec().into(),
         software: SOFTWARE.to_owned(),
         region: member.region.to_string(),
-        location,
+        location: member.location.map(Into::into),
         public_urls: member.public_urls.clone(),
         sessions_max: config.session.sessions_max,
         ..Introduction::default()

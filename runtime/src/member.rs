@@ -35,6 +35,7 @@ mod dial;
 mod enrol;
 mod error;
 pub mod identity;
+mod location;
 pub mod names;
 mod pinned;
 pub mod refusal;
@@ -42,13 +43,16 @@ mod renewal;
 mod roster;
 pub mod tls;
 pub mod token;
+mod tunnel;
 
 pub use dial::DialError;
 pub use error::{JoinError, MembershipError};
 pub use identity::Identity;
+pub use location::Location;
 pub use names::{GATEWAY_NAME, Label, MEMBER_SUFFIX, TRUNK_ALPN};
 pub use refusal::Refusal;
 pub use token::{JoinToken, Pin};
+pub use tunnel::{TunnelError, TunnelPlace};
 
 /// Who wants to be a member, and where it finds its gateway.
 #[derive(Clone, Debug)]

@@ -4,8 +4,8 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use antipode_runtime::member::Label;
 use antipode_runtime::member::token::is_host_port;
+use antipode_runtime::member::{Label, Location};
 use antipode_tunnel::TRUNK_PORT;
 use antipode_tunnel::shield::ShieldConfig;
 use serde::Deserialize;
@@ -37,24 +37,9 @@ pub struct MemberTable {
     pub location: Option<Location>,
 }
 
-/// WGS 84 degrees.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct Location {
-    /// North is positive.
-    pub latitude: f64,
-    /// East is positive.
-    pub longitude: f64,
-}
-
 impl MemberTable {
     pub(super) fn validate(&self) -> Result<(), String> {
-        if let Some(Location { latitude, longitude }) = self.location
-            && !((-90.0..=90.0).contains(&latitude) && (-180.0..=180.0).contains(&longitude))
-        {
-            return Err("member.location must lie within ±90 and ±180 degrees".into());
-        }
-        Ok(())
+        self.location.map_or(Ok(()), Location::validate)
     }
 }
 

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use antipode_runtime::admin::AdminTable;
-use antipode_runtime::member::Label;
 use antipode_runtime::member::token::is_host_port;
+use antipode_runtime::member::{Label, Location};
 use antipode_tunnel::shield::ShieldConfig;
 use http::HeaderValue;
 use serde::Deserialize;
 
 use super::{
-    Carrier, CertificateFiles, Config, Forwarding, FrontLimits, Listen, Location, Membership,
-    Pacing, SessionLimits, Trunk, Tunnel, Upgrade,
+    Carrier, CertificateFiles, Config, Forwarding, FrontLimits, Listen, Membership, Pacing,
+    SessionLimits, Trunk, Tunnel, Upgrade,
 };
 use crate::headers::trusted::TrustedProxies;
 
@@ -201,11 +201,7 @@ impl MemberTable {
     fn check(self) -> Result<Membership, String> {
         let Self { state_dir, join_token_file, gateway, name, region, location, public_urls } =
             self;
-        if let Some(Location { latitude, longitude }) = location
-            && !((-90.0..=90.0).contains(&latitude) && (-180.0..=180.0).contains(&longitude))
-        {
-            return Err("member.location must lie within ±90 and ±180 degrees".into());
-        }
+        location.map_or(Ok(()), Location::validate)?;
         for url in &public_urls {
             let scheme = url.split_once("://").map(|(scheme, _)| scheme);
             if !matches!(scheme, Some("ws" | "wss" | "http" | "https")) {

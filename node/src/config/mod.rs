@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use antipode_runtime::admin::AdminTable;
-use antipode_runtime::member::Label;
+use antipode_runtime::member::{Label, Location, TunnelPlace};
 use antipode_runtime::program::Settings;
 use antipode_tunnel::shield::ShieldConfig;
 use http::HeaderValue;
@@ -115,16 +115,6 @@ pub struct Membership {
     pub public_urls: Vec<String>,
 }
 
-/// WGS 84 degrees.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct Location {
-    /// North is positive.
-    pub latitude: f64,
-    /// East is positive.
-    pub longitude: f64,
-}
-
 /// Where WireGuard runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Tunnel {
@@ -140,6 +130,19 @@ pub enum Tunnel {
         /// Its name, such as `wg0`.
         interface: String,
     },
+}
+
+impl Tunnel {
+    /// As a member asks for it.
+    #[must_use]
+    pub fn place(&self) -> TunnelPlace<'_> {
+        match self {
+            Self::InProcess { listen, shield } => {
+                TunnelPlace::InProcess { listen: *listen, shield: *shield }
+            }
+            Self::Host { interface } => TunnelPlace::Host { interface },
+        }
+    }
 }
 
 /// Where other nodes reach this one's tunnel, and whether it sends their datagrams on.
