@@ -5,19 +5,18 @@
 
 mod path;
 mod traffic;
+mod tunnels;
 mod world;
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use antipode_proto::registry::v1::Carrier;
 use antipode_proto::trunk::v1::{Chunk, ResponseHead};
 use antipode_runtime::shutdown::Shutdown;
 use antipode_trunk::metrics::MoveLabels;
-use antipode_trunk::{Body, CoreTarget, NodeIdentity, SessionPort, Sockets};
+use antipode_trunk::{Body, SessionPort, Sockets};
 use antipode_tunnel::key::BULK_PORT_OFFSET;
-use antipode_tunnel::{Class, PeerConfig, PrivateKey, TRUNK_PORT, Tunnel, TunnelConfig};
+use antipode_tunnel::{Class, PrivateKey, TRUNK_PORT, Tunnel};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -44,42 +43,22 @@ impl Lab {
     async fn start() -> Self {
         let (world, shutdown) = (World::new(), Shutdown::default());
         let (node_key, core_key) = (PrivateKey::generate(), PrivateKey::generate());
-        let (node_at, core_at) = (node_key.public_key().address(), core_key.public_key().address());
-        let core_tunnel = tunnel(&core_key, &shutdown);
-        core_tunnel.set_peers(vec![PeerConfig::new(node_key.public_key())]);
+        let (to_node, to_core) = (node_key.public_key(), core_key.public_key());
+        let core_tunnel = tunnels::of_core(&core_key, to_node, &shutdown);
         let socket = |tunnel: &Tunnel, port, class| tunnel.udp_socket(port, class).unwrap();
         let chat = socket(&core_tunnel, TRUNK_PORT, Class::Chat);
         let bulk = socket(&core_tunnel, TRUNK_PORT + BULK_PORT_OFFSET, Class::Bulk);
-        let quic = SocketAddr::from((core_at, TRUNK_PORT));
+        let quic = tunnels::trunk_of(to_core);
         let core = Core::start_with(&world, [1; 16], chat, Some(bulk), quic).await;
-        core.server.set_nodes(vec![NodeIdentity {
-            member_id: "node-1".into(),
-            name: "node-1".into(),
-            region: "test".into(),
-            address: node_at,
-        }]);
+        tunnels::admit(&core, to_node);
 
         let path = Path::start(core_tunnel.local_addr(), ONE_WAY).await;
         path.limit(BITS_PER_SECOND);
-        let node_tunnel = tunnel(&node_key, &shutdown);
-        node_tunnel.set_peers(vec![PeerConfig {
-            endpoint: Some(path.address),
-            keepalive: Some(Duration::from_secs(10)),
-            ..PeerConfig::new(core_key.public_key())
-        }]);
+        let node_tunnel = tunnels::of_node(&node_key, (to_core, path.address), &shutdown);
         let chat = socket(&node_tunnel, 0, Class::Chat);
         let bulk = Some(socket(&node_tunnel, 0, Class::Bulk));
         let node = Node::start_with(&world, [2; 16], Sockets { chat, bulk });
-        let waking = node_tunnel.clone();
-        node.trunks.on_dial(move |address| waking.handshake_to(address));
-        node.dial(CoreTarget {
-            member_id: "core-1".into(),
-            name: "core-1".into(),
-            address: core_at,
-            port: TRUNK_PORT,
-            carrier: Carrier::Quic,
-        });
-        node.up().await;
+        tunnels::dial(&node, &node_tunnel, to_core).await;
         let lab = Self { core, node, node_tunnel, path, _shutdown: shutdown };
         lab.bulk_up().await;
         lab
@@ -105,11 +84,6 @@ impl Lab {
     fn moves(&self, to: Class) -> u64 {
         self.node.metrics.moves.get_or_create(&MoveLabels { to }).get()
     }
-}
-
-fn tunnel(key: &PrivateKey, shutdown: &Shutdown) -> Tunnel {
-    let config = TunnelConfig::new(key.clone(), (Ipv4Addr::LOCALHOST, 0).into());
-    Tunnel::bind(config, &shutdown.tasks(), antipode_tunnel::Metrics::default()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

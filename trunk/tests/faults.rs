@@ -8,16 +8,17 @@
 
 mod path;
 mod traffic;
+mod tunnels;
 mod world;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use antipode_proto::registry::v1::Carrier;
 use antipode_proto::trunk::v1::{Cause, RequestHead};
 use antipode_runtime::shutdown::Shutdown;
-use antipode_trunk::{CoreTarget, NodeIdentity, OpenError};
-use antipode_tunnel::{Class, PeerConfig, PrivateKey, PublicKey, TRUNK_PORT, Tunnel, TunnelConfig};
+use antipode_trunk::{CoreTarget, OpenError};
+use antipode_tunnel::{Class, PeerConfig, PrivateKey, TRUNK_PORT, Tunnel};
 use tokio::time::{Instant, sleep, timeout};
 
 use path::{Cut, Path};
@@ -51,17 +52,10 @@ impl Lab {
         let (core, core_at) = core(&world, &core_key, &node_key, [1; 16]).await;
         let path = Path::start(core_at, one_way).await;
 
-        let node_tunnel = tunnel(&node_key, &shutdown);
-        node_tunnel.set_peers(vec![PeerConfig {
-            endpoint: Some(path.address),
-            keepalive: Some(Duration::from_secs(10)),
-            ..PeerConfig::new(core_key.public_key())
-        }]);
+        let to_core = core_key.public_key();
+        let node_tunnel = tunnels::of_node(&node_key, (to_core, path.address), &shutdown);
         let node = Node::start_on(&world, [2; 16], node_tunnel.udp_socket(0, Class::Chat).unwrap());
-        let waking = node_tunnel.clone();
-        node.trunks.on_dial(move |address| waking.handshake_to(address));
-        node.dial(target(core_key.public_key()));
-        node.up().await;
+        tunnels::dial(&node, &node_tunnel, to_core).await;
         Self { world, node_key, core_key, core, node, node_tunnel, path, _shutdown: shutdown }
     }
 
@@ -99,34 +93,13 @@ async fn core(
     run: [u8; 16],
 ) -> (Core, SocketAddr) {
     let shutdown = Shutdown::default();
-    let tunnel = tunnel(key, &shutdown);
-    tunnel.set_peers(vec![PeerConfig::new(node.public_key())]);
+    let tunnel = tunnels::of_core(key, node.public_key(), &shutdown);
     let socket = tunnel.udp_socket(TRUNK_PORT, Class::Chat).unwrap();
-    let at = SocketAddr::from((key.public_key().address(), TRUNK_PORT));
+    let at = tunnels::trunk_of(key.public_key());
     let mut core = Core::start_on(world, run, socket, at).await;
     core.tunnel = Some(shutdown);
-    core.server.set_nodes(vec![NodeIdentity {
-        member_id: "node-1".into(),
-        name: "node-1".into(),
-        region: "test".into(),
-        address: node.public_key().address(),
-    }]);
+    tunnels::admit(&core, node.public_key());
     (core, tunnel.local_addr())
-}
-
-fn tunnel(key: &PrivateKey, shutdown: &Shutdown) -> Tunnel {
-    let config = TunnelConfig::new(key.clone(), (Ipv4Addr::LOCALHOST, 0).into());
-    Tunnel::bind(config, &shutdown.tasks(), antipode_tunnel::Metrics::default()).unwrap()
-}
-
-fn target(core: PublicKey) -> CoreTarget {
-    CoreTarget {
-        member_id: "core-1".into(),
-        name: "core-1".into(),
-        address: core.address(),
-        port: TRUNK_PORT,
-        carrier: Carrier::Quic,
-    }
 }
 
 fn report(fault: &str, flows_again: Duration) {
