@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod authority;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -13,9 +15,7 @@ use antipode_tunnel::{
     Candidate, Metrics, PeerConfig, PeerState, PrivateKey, StreamListen, StreamServer,
     StreamTarget, StreamTls, Tasks, Tunnel, TunnelConfig, Way,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use authority::Authority;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -39,10 +39,10 @@ impl Lab {
             Tunnel::bind(config, &tasks, metrics).unwrap()
         };
         let (core, node) = (tunnel(Metrics::default()), tunnel(metrics.clone()));
-        let trust = Trust::new();
+        let authority = Authority::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let listen = StreamListen {
-            tls: trust.server(),
+            tls: authority.server(),
             streams_max: NonZeroUsize::MIN,
             admit: Arc::new(|_| Some("node".to_owned())),
         };
@@ -50,7 +50,7 @@ impl Lab {
         core.set_peers(vec![PeerConfig::new(node.public_key())]);
         node.set_peers(vec![PeerConfig {
             keepalive: Some(Duration::from_secs(10)),
-            stream_tls: Some(StreamTls(trust.client())),
+            stream_tls: Some(StreamTls(authority.client())),
             ..PeerConfig::new(core.public_key())
         }]);
         let is_blocked = Arc::new(AtomicBool::new(false));
@@ -182,42 +182,4 @@ async fn relay(
     #[allow(clippy::disallowed_methods, reason = "a test's network ends with its tunnels")]
     tokio::spawn(async move { stop.run_until_cancelled(relaying).await });
     address
-}
-
-/// An authority and its two members.
-struct Trust {
-    issuer: Issuer<'static, KeyPair>,
-    roots: rustls::RootCertStore,
-}
-
-impl Trust {
-    fn new() -> Self {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(params.self_signed(&key).unwrap().der().clone()).unwrap();
-        Self { issuer: Issuer::new(params, key), roots }
-    }
-
-    fn member(&self, name: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
-        (vec![certificate], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-    }
-
-    fn server(&self) -> Arc<rustls::ServerConfig> {
-        let verifier = WebPkiClientVerifier::builder(Arc::new(self.roots.clone())).build().unwrap();
-        let (certificates, key) = self.member("localhost");
-        let config = rustls::ServerConfig::builder().with_client_cert_verifier(verifier);
-        Arc::new(config.with_single_cert(certificates, key).unwrap())
-    }
-
-    fn client(&self) -> Arc<rustls::ClientConfig> {
-        let (certificates, key) = self.member("node");
-        let config = rustls::ClientConfig::builder().with_root_certificates(self.roots.clone());
-        Arc::new(config.with_client_auth_cert(certificates, key).unwrap())
-    }
 }
