@@ -10,6 +10,7 @@
 //! | [`namespaces`] | hosts of their own for them |
 //! | [`certificate`] | an authority for the test's TLS |
 //! | [`backend`], [`sockets`], [`body`] | an ordinary backend, and bodies too large to hold |
+//! | [`counted`] | a backend that counts requests, and answers late or never |
 //! | [`choir`] | a backend for floods and for fan-out |
 //! | [`client`] | WebSocket, HTTP or raw bytes to a server |
 //! | [`raw`], [`raw_resume`] | frames by hand |
@@ -28,6 +29,7 @@ pub mod body;
 pub mod certificate;
 pub mod choir;
 pub mod client;
+pub mod counted;
 pub mod far;
 pub mod faults;
 pub mod foreign;

@@ -4,15 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use antipode_tests::backend::Backend;
 use antipode_tests::certificate::Certificates;
 use antipode_tests::client::{Client, Socket};
+use antipode_tests::counted::{Counted, Treat, Treatment};
 use antipode_tests::faults::crowd::Habit;
 use antipode_tests::faults::stage::{Setting, Stage};
-use antipode_tests::faults::{unix_ms, until};
+use antipode_tests::faults::unix_ms;
 use antipode_tests::foreign::{NEED_NPM, has_npm};
 use antipode_tests::process::Process;
 use antipode_tests::require::require;
@@ -22,7 +22,7 @@ use anyhow::{Context, ensure};
 use futures_util::StreamExt;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -114,12 +114,20 @@ async fn a_successor_that_fails_leaves_everybody_where_they_are() -> anyhow::Res
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exchanges_end_in_words_and_are_made_once() -> anyhow::Result<()> {
-    let backend = Slow::start().await?;
+    let treat = Treat {
+        end: "\r\n\r\n",
+        by_path: |path| match path {
+            "/quick" => Treatment::Answer(Duration::ZERO, "quick"),
+            "/soon" => Treatment::Answer(Duration::from_secs(1), "soon"),
+            _ => Treatment::Silence,
+        },
+    };
+    let backend = Counted::start(treat).await?;
     let mut world = World::start(Plan::with_backend(backend.address)).await?;
     let client = world.client(0);
     let soon = get(&client, "/soon");
     let never = get(&client, "/never");
-    until("the backend has both requests", LIMIT, || backend.requests() == 2).await?;
+    backend.asked(2, LIMIT).await?;
     let socket = handover_socket(&world);
     let upgrading = async {
         upgrade(&mut world)?;
@@ -219,55 +227,6 @@ fn get(
     let mut task = JoinSet::new();
     task.spawn(async move { client.get(path).await });
     async move { task.join_next().await.context("it was just spawned")?? }
-}
-
-/// A backend that counts requests: `/quick` is answered at once, `/soon` after a second, `/never`
-/// never.
-struct Slow {
-    address: SocketAddr,
-    requests: Arc<AtomicUsize>,
-    _tasks: JoinSet<()>,
-}
-
-impl Slow {
-    async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
-        let requests = Arc::new(AtomicUsize::new(0));
-        let (mut tasks, count) = (JoinSet::new(), Arc::clone(&requests));
-        tasks.spawn(async move {
-            let mut sockets = JoinSet::new();
-            while let Ok((socket, _)) = listener.accept().await {
-                sockets.spawn(answer(socket, Arc::clone(&count)));
-            }
-        });
-        Ok(Self { address, requests, _tasks: tasks })
-    }
-
-    fn requests(&self) -> usize {
-        self.requests.load(Ordering::Relaxed)
-    }
-}
-
-async fn answer(mut socket: TcpStream, count: Arc<AtomicUsize>) {
-    let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
-    while !read.ends_with(b"\r\n\r\n") {
-        match socket.read(&mut buffer).await {
-            // A health check, for one.
-            Ok(0) | Err(_) => return,
-            Ok(len) => read.extend_from_slice(&buffer[..len]),
-        }
-    }
-    count.fetch_add(1, Ordering::Relaxed);
-    let (wait, text) = match &read[..8] {
-        b"GET /qui" => (Duration::ZERO, "quick"),
-        b"GET /soo" => (Duration::from_secs(1), "soon"),
-        _ => return std::future::pending().await,
-    };
-    sleep(wait).await;
-    let head =
-        format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n", text.len());
-    drop(socket.write_all(format!("{head}\r\n{text}").as_bytes()).await);
 }
 
 /// TLS in front of a backend that has none.
