@@ -5,19 +5,21 @@
 
 #![allow(clippy::print_stdout, reason = "a measurement prints its figures")]
 
+#[allow(clippy::unwrap_used, reason = "a certificate of one's own making is good")]
+#[path = "../tests/certified/mod.rs"]
+mod certified;
+
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use antipode_tunnel::congestion::{Flows, Warmth};
+use antipode_tunnel::congestion::Flows;
 use antipode_tunnel::{
-    Class, Metrics, PeerConfig, PrivateKey, PublicKey, TRUNK_PORT, Tasks, TrunkTuning, Tunnel,
-    TunnelConfig, transport_config,
+    Class, Metrics, PeerConfig, PrivateKey, PublicKey, TRUNK_PORT, Tasks, Tunnel, TunnelConfig,
 };
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use certified::{Certified, transport_of};
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, Runtime as _, TokioRuntime};
-use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -62,7 +64,9 @@ fn runtime() -> std::io::Result<Runtime> {
 fn transfer(carrier: Carrier, threads: usize, megabytes: u32) -> Result<(Duration, u64), Failure> {
     let (node, core) = (PrivateKey::generate(), PrivateKey::generate());
     let (tell, told) = oneshot::channel();
-    let (server, client) = configs()?;
+    let (certified, transport) = (Certified::new(), transport_of(Class::Bulk, &Flows::default()));
+    let server = certified.server_over(Arc::clone(&transport));
+    let client = certified.client_over(transport);
     let there = End { carrier, own: core.clone(), peer: node.public_key() };
     let here = End { carrier, own: node, peer: core.public_key() };
     if threads == 1 {
@@ -113,7 +117,7 @@ async fn send(
     let (socket, _) = end.socket(Some(outside), &tasks)?;
     let mut dialing = endpoint(None, socket)?;
     dialing.set_default_client_config(config);
-    let connection = dialing.connect(target, "bulk")?.await?;
+    let connection = dialing.connect(target, "core")?.await?;
     let (mut stream, mut answer) = connection.open_bi().await?;
     let megabyte = bytes::Bytes::from(vec![0x5a; 1_000_000]);
     let started = tokio::time::Instant::now();
@@ -166,30 +170,6 @@ impl End {
         let port = if there.is_some() { 0 } else { TRUNK_PORT };
         Ok((tunnel.udp_socket(port, Class::Bulk)?, tunnel.local_addr()))
     }
-}
-
-fn configs() -> Result<(quinn::ServerConfig, quinn::ClientConfig), Failure> {
-    // Fails if a case before has done it.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let certified = rcgen::generate_simple_self_signed(vec!["bulk".into()])?;
-    let certificate = certified.cert.der().clone();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate.clone())?;
-    let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
-    let server = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key.into())?;
-    let client =
-        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let (flows, warmth) = (Flows::default(), Warmth::default());
-    let transport =
-        Arc::new(transport_config(TrunkTuning::default(), Class::Bulk, &flows, &warmth));
-    let mut server =
-        quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server)?));
-    server.transport_config(Arc::clone(&transport));
-    let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client)?));
-    client.transport_config(transport);
-    Ok((server, client))
 }
 
 /// User and system time of this process, proc(5): fields 14 and 15, in hundredths of a second.

@@ -7,6 +7,10 @@
 
 #![allow(clippy::print_stdout, reason = "a measurement prints its figures")]
 
+#[allow(clippy::unwrap_used, reason = "a certificate of one's own making is good")]
+#[path = "../tests/certified/mod.rs"]
+mod certified;
+
 use std::error::Error;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,15 +21,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use antipode_tunnel::congestion::{Flows, Warmth};
+use antipode_tunnel::congestion::Flows;
 use antipode_tunnel::{
-    Class, Metrics, PeerConfig, PrivateKey, PublicKey, TRUNK_PORT, Tasks, TrunkTuning, Tunnel,
-    TunnelConfig, transport_config,
+    Class, Metrics, PeerConfig, PrivateKey, PublicKey, TRUNK_PORT, Tasks, Tunnel, TunnelConfig,
 };
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use certified::{Certified, transport_of};
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use rustls::pki_types::PrivatePkcs8KeyDer;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -154,7 +156,11 @@ fn bulk(names: &[String; 2], sessions: usize, arrived: &Arc<AtomicU64>) -> Resul
     }
     let (node, core) = (PrivateKey::generate(), PrivateKey::generate());
     let (to_node, to_core) = (node.public_key(), core.public_key());
-    let (server, client) = configs(sessions)?;
+    let flows = Flows::default();
+    flows.set(sessions);
+    let (certified, transport) = (Certified::new(), transport_of(Class::Bulk, &flows));
+    let server = certified.server_over(Arc::clone(&transport));
+    let client = certified.client_over(transport);
     let arrived = Arc::clone(arrived);
     inside(&names[1], move || runtime()?.block_on(receive(core, to_node, server, arrived)))?;
     inside(&names[0], move || {
@@ -214,7 +220,7 @@ async fn send(
     let mut dialing = endpoint(own, NODE, there, None, &tasks)?;
     dialing.set_default_client_config(client);
     let target = SocketAddr::new(core.address().into(), TRUNK_PORT);
-    let connection = dialing.connect(target, "bulk")?.await?;
+    let connection = dialing.connect(target, "core")?.await?;
     let megabyte = bytes::Bytes::from(vec![0x5a; 1_000_000]);
     for _ in 0..sessions {
         let (mut stream, _) = connection.open_bi().await?;
@@ -225,28 +231,4 @@ async fn send(
     }
     connection.closed().await;
     Ok(())
-}
-
-fn configs(sessions: usize) -> Result<(quinn::ServerConfig, quinn::ClientConfig), Failure> {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let certified = rcgen::generate_simple_self_signed(vec!["bulk".into()])?;
-    let certificate = certified.cert.der().clone();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate.clone())?;
-    let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
-    let server = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key.into())?;
-    let client =
-        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let (flows, warmth) = (Flows::default(), Warmth::default());
-    flows.set(sessions);
-    let transport =
-        Arc::new(transport_config(TrunkTuning::default(), Class::Bulk, &flows, &warmth));
-    let mut server =
-        quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server)?));
-    server.transport_config(Arc::clone(&transport));
-    let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client)?));
-    client.transport_config(transport);
-    Ok((server, client))
 }
