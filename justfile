@@ -71,6 +71,14 @@ bench-path *ARGS: release
 bench-link *ARGS: release
     target/release/bench-link {{ ARGS }}
 
+# What the ways to a peer cost, and what it costs to measure them: the tables of docs/links.md, in five minutes. Needs root.
+bench-ways:
+    cargo build --release --locked -p antipode-tests --bin wan
+    cargo build --release --locked -p antipode-tunnel --example ways
+    target/release/examples/ways loopback
+    target/release/examples/ways probes 1000
+    target/release/examples/ways link target/release/wan
+
 # What each fault costs: the table of docs/faults.md, in ten minutes. `just faults --only killed`, `--cut-max 20`, `--json`.
 faults *ARGS: release
     target/release/faults {{ ARGS }}
