@@ -67,7 +67,7 @@ autobahn CASES="ci": release
 bench-path *ARGS: release
     target/release/bench-path {{ ARGS }}
 
-# The far link beside nginx with wireguard-go, on one emulated link of 200 ms: the table of docs/far-link.md. Needs root; 20 minutes. `just bench-link --only loss-1,cut-5 --seconds 15`.
+# The far link beside nginx with wireguard-go, on one emulated link of 200 ms: the table of docs/far-link.md. Needs root; 25 minutes. `just bench-link --only loss-1,cut-5 --seconds 15`.
 bench-link *ARGS: release
     target/release/bench-link {{ ARGS }}
 

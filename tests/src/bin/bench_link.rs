@@ -8,16 +8,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use antipode_tests::backend::Backend;
-use antipode_tests::link::bulk::download;
+use antipode_tests::link::bulk::{body, download};
 use antipode_tests::link::condition::{self, Condition, Course, ROUND_TRIP_MS};
-use antipode_tests::link::echoes::{Echoes, Load};
+use antipode_tests::link::echoes::{Echoes, Figures, Load};
 use antipode_tests::link::place::Place;
 use antipode_tests::link::stack::{Stack, Stacks};
 use antipode_tests::link::table::table;
 use antipode_tests::namespaces::{NEED_ROOT, NEED_WIREGUARD, has_root, has_wireguard};
 use antipode_tests::report::{progress, result};
 use antipode_tests::wan::{Change, Way};
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use serde_json::{Value, json};
 
@@ -25,6 +25,8 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For sessions that don't flow after a cut.
 const FLOW_PATIENCE: Duration = Duration::from_secs(120);
+/// For a body of 100 MB, which takes 80 s at 10 Mbit/s.
+const BODY_PATIENCE: Duration = Duration::from_secs(400);
 /// A download's beginning does not count.
 const BULK_WARM: Duration = Duration::from_secs(5);
 
@@ -130,6 +132,13 @@ async fn run(
             set(&condition.change)?;
             cut_for(&client, load, cut, &set).await
         }
+        Course::Beside(load, bytes) => {
+            set(&condition.change)?;
+            let alone = Echoes::begin(&client, load).await?;
+            tokio::time::sleep(warm).await;
+            alone.count_for(length).await;
+            beside(&client, (load, bytes), alone.end(PATIENCE).await).await
+        }
         Course::Bulk => {
             set(&condition.change)?;
             let speed = download(&client, BULK_WARM, length).await?;
@@ -163,6 +172,30 @@ async fn cut_for(
         "reordered": figures.reordered,
         "ended": figures.ended,
     }))
+}
+
+/// Echoes from the beginning of a body to its end, beside those without one.
+async fn beside(
+    client: &antipode_tests::client::Client,
+    (load, bytes): (Load, u64),
+    alone: Figures,
+) -> anyhow::Result<Value> {
+    let echoes = Echoes::begin(client, load).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let took = tokio::select! {
+        took = body(client, bytes) => took?,
+        () = echoes.count_for(BODY_PATIENCE) => bail!("the body is not there after {BODY_PATIENCE:?}"),
+    };
+    let beside = echoes.end(PATIENCE).await;
+    let mut told = serde_json::to_value(&beside)?;
+    told["alone_p50_ms"] = json!(alone.p50_ms);
+    told["alone_p99_ms"] = json!(alone.p99_ms);
+    told["p99_more_ms"] = json!(beside.p99_ms - alone.p99_ms);
+    told["body_s"] = json!(took);
+    #[allow(clippy::cast_precision_loss, reason = "a speed")]
+    let speed = bytes as f64 / 1e6 / took;
+    told["megabytes_per_s"] = json!(speed);
+    Ok(told)
 }
 
 fn judged(condition: &Condition, stack: Stack, figures: anyhow::Result<Value>) -> Value {

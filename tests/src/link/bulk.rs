@@ -1,4 +1,4 @@
-//! One large download, and how fast it came.
+//! Large downloads, and how fast they came.
 
 use std::time::Duration;
 
@@ -36,4 +36,22 @@ pub async fn download(client: &Client, warm: Duration, length: Duration) -> anyh
     }
     let megabytes = counted / 1_000;
     Ok(f64::from(u32::try_from(megabytes)?) / 1_000.0 / length.as_secs_f64())
+}
+
+/// Downloads a body of `bytes`, whole; returns the seconds that it took.
+///
+/// # Errors
+///
+/// If it does not come, or is not as long as it should be.
+pub async fn body(client: &Client, bytes: u64) -> anyhow::Result<f64> {
+    let request = Request::get(format!("/download?bytes={bytes}")).body(Empty::<Bytes>::new())?;
+    let start = Instant::now();
+    let mut exchange = client.request(request).await?;
+    ensure!(exchange.response.status().is_success(), "{:?}", exchange.response.status());
+    let mut came = 0_u64;
+    while let Some(frame) = exchange.response.frame().await {
+        came += u64::try_from(frame?.data_ref().map_or(0, Bytes::len))?;
+    }
+    ensure!(came == bytes, "{came} bytes of {bytes}");
+    Ok(start.elapsed().as_secs_f64())
 }

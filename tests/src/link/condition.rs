@@ -36,6 +36,8 @@ pub enum Course {
     Cut(Load, Duration),
     /// One download.
     Bulk,
+    /// Clients echo alone, and then beside a body of so many bytes.
+    Beside(Load, u64),
 }
 
 /// A bound on a figure, by the figure's name in the result.
@@ -83,6 +85,9 @@ const CROWD: Load = Load { sessions: 10_000, every: Duration::from_secs(1), byte
 /// For cuts: what waits for the link to come back is 200 sessions' worth.
 const FEW: Load = Load { sessions: 200, every: Duration::from_secs(1), bytes: 128 };
 
+/// Few who talk much: 200 messages a second with the answers, a fortieth of a link of 10 Mbit/s.
+const BESIDE: Load = Load { sessions: 10, every: Duration::from_millis(100), bytes: 128 };
+
 /// All rows, in the table's order.
 #[must_use]
 pub fn all() -> Vec<Condition> {
@@ -124,6 +129,7 @@ pub fn all() -> Vec<Condition> {
     ];
     rows.extend([cut("cut-5", "cut of 5 s", 5), cut("cut-20", "cut of 20 s", 20)]);
     rows.push(cut("cut-60", "cut of 60 s", 60));
+    rows.push(beside());
     rows.extend(heavy());
     rows
 }
@@ -141,6 +147,18 @@ fn cut(name: &'static str, says: &'static str, seconds: u64) -> Condition {
             most("reordered", 0.0),
             most("ended", 0.0),
         ],
+    }
+}
+
+/// A link that one body fills: what it leaves to those who talk.
+fn beside() -> Condition {
+    let narrow = Change { rate_mbit: Some(10.0), queue_ms: Some(200.0), ..Change::default() };
+    Condition {
+        name: "body",
+        says: "echoes beside 100 MB, 10 Mbit/s",
+        change: narrow,
+        course: Course::Beside(BESIDE, 100_000_000),
+        must: vec![most("p99_more_ms", 20.0)],
     }
 }
 

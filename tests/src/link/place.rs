@@ -61,6 +61,7 @@ impl Place {
             loss: Some(0.0),
             burst: Some(crate::wan::Burst::default()),
             cut: Some(false),
+            rate_mbit: Some(0.0),
             ..Change::default()
         };
         Ok(self.wan.set(Way::Both, &change)?)
