@@ -209,7 +209,8 @@ pub fn tunnel_upgrade(data: &[u8]) {
 }
 
 fn key_of(head: &[u8]) -> Option<String> {
-    let head = std::str::from_utf8(head).ok()?;
+    // Other lines may hold any bytes.
+    let head = String::from_utf8_lossy(head);
     let mut lines = head.lines().filter_map(|line| line.split_once(':'));
     let (_, key) = lines.find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"))?;
     Some(key.trim().to_owned())
