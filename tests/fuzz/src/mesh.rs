@@ -18,7 +18,7 @@ const SAVED_BYTES_MAX: u64 = 64 << 10;
 const COUNTER_IDLE: Duration = Duration::from_secs(60);
 
 /// Datagrams of strangers, and of neighbours that lie: what is sent on is a neighbour's, goes to a
-/// core, is WireGuard's or a probe, and goes once; all together keep within the bytes a second. What
+/// core, is WireGuard's or a probe, and goes once; all of it keeps within the bytes a second. What
 /// comes back arrives.
 ///
 /// # Panics

@@ -184,7 +184,7 @@ async fn beside(
     tokio::time::sleep(Duration::from_secs(2)).await;
     let took = tokio::select! {
         took = body(client, bytes) => took?,
-        () = echoes.count_for(BODY_PATIENCE) => bail!("the body is not there after {BODY_PATIENCE:?}"),
+        () = echoes.count_for(BODY_PATIENCE) => bail!("no body within {BODY_PATIENCE:?}"),
     };
     let beside = echoes.end(PATIENCE).await;
     let mut told = serde_json::to_value(&beside)?;

@@ -95,16 +95,7 @@ pub(crate) fn measure(place: &Place, carrier: Carrier, length: Duration) -> Resu
 
     let seconds = length.as_secs_f64();
     let bytes = after.0 - before.0;
-    let mut line = format!(
-        "{{\"place\":\"{}\",\"way\":\"{}\",\"megabytes_per_second\":{:.2}",
-        place.says,
-        carrier.kind(),
-        bytes as f64 / 1e6 / seconds,
-    );
-    let at = |percent: usize| round_trips[(round_trips.len() - 1) * percent / 100];
-    for (name, percent) in [("p50", 50), ("p99", 99)] {
-        line += &format!(",\"echo_{name}_ms\":{:.3}", at(percent).as_secs_f64() * 1e3);
-    }
+    let mut line = beginning(place, carrier, bytes as f64 / 1e6 / seconds, &round_trips);
     for (at, (name, _)) in workers.iter().enumerate() {
         let used = (used_after[at] - used_before[at]).as_secs_f64();
         line += &format!(",\"{name}_cpu_share\":{:.2}", used / seconds);
@@ -123,4 +114,17 @@ pub(crate) fn measure(place: &Place, carrier: Carrier, length: Duration) -> Resu
     }
     println!("{line}}}");
     workers.into_iter().try_for_each(|(_, worker)| worker.join())
+}
+
+fn beginning(place: &Place, carrier: Carrier, speed: f64, round_trips: &[Duration]) -> String {
+    let at =
+        |percent: usize| round_trips[(round_trips.len() - 1) * percent / 100].as_secs_f64() * 1e3;
+    format!(
+        "{{\"place\":\"{}\",\"way\":\"{}\",\"megabytes_per_second\":{speed:.2},\
+         \"echo_p50_ms\":{:.3},\"echo_p99_ms\":{:.3}",
+        place.says,
+        carrier.kind(),
+        at(50),
+        at(99),
+    )
 }
