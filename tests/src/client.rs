@@ -1,6 +1,6 @@
 //! Clients of a node, or of a backend direct: WebSocket, HTTP or raw bytes, over TLS or without.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -35,13 +35,15 @@ pub struct Client {
     pub name: String,
     /// Trusts the test's authority; none: speak clear text.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Where it comes from; none: what the system chooses.
+    pub source: Option<IpAddr>,
 }
 
 impl Client {
     /// Reaches a server of clear text.
     #[must_use]
     pub fn direct(address: SocketAddr) -> Self {
-        Self { address, name: address.ip().to_string(), tls: None }
+        Self { address, name: address.ip().to_string(), tls: None, source: None }
     }
 
     /// The server's root, with the scheme for WebSockets.
@@ -63,7 +65,14 @@ impl Client {
     ///
     /// If the server can't be reached or shows another certificate.
     pub async fn stream(&self) -> anyhow::Result<MaybeTlsStream<TcpStream>> {
-        let tcp = TcpStream::connect(self.address).await.context("connect")?;
+        let socket = match self.address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        if let Some(source) = self.source {
+            socket.bind(SocketAddr::new(source, 0)).context("take the source address")?;
+        }
+        let tcp = socket.connect(self.address).await.context("connect")?;
         tcp.set_nodelay(true)?;
         let Some(tls) = &self.tls else { return Ok(MaybeTlsStream::Plain(tcp)) };
         let name = ServerName::try_from(self.name.clone())?;

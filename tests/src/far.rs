@@ -1,11 +1,13 @@
 //! A world whose node and core are far apart: on hosts of their own, with emulated links between
-//! them, and clients in conversation. All else (gateway, backend, clients) is near to all.
+//! them, and clients in conversation. All else (gateway, backend, clients) is near to all. A third
+//! host takes another node or core.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
+use crate::client::Client;
 use crate::faults::crowd::{Crowd, Habit};
 use crate::faults::history::Verdict;
 use crate::faults::ledger::Ledger;
@@ -28,7 +30,29 @@ pub enum Family {
     V6,
 }
 
-/// An end of the link of a number: the node's is 1, the core's 2.
+/// Who stands at an end of a link.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// The node.
+    Node,
+    /// The core.
+    Core,
+    /// Whoever has the third host.
+    Third,
+}
+
+/// A link, with what it does to frames at first, as JSON.
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'a> {
+    /// Who it joins: left and right.
+    pub ends: [Place; 2],
+    /// How it is numbered.
+    pub family: Family,
+    /// A [`Change`].
+    pub change: &'a str,
+}
+
+/// An end of the link of a number: the left one is 1, a node's, and the right one 2.
 #[must_use]
 pub fn address(family: Family, link: u8, end: u8) -> IpAddr {
     match family {
@@ -37,40 +61,65 @@ pub fn address(family: Family, link: u8, end: u8) -> IpAddr {
     }
 }
 
-/// The hosts, and the links between node and core. It ends in this order when dropped.
+/// The hosts, and the links between them. It ends in this order when dropped.
 #[derive(Debug)]
 pub struct Ground {
-    /// Each a path of its own, and an endpoint of the core's; left is the node's side.
+    /// Each a path of its own, and an endpoint of whoever is at its right end.
     pub links: Vec<Wan>,
-    /// East is the node's host, west the core's.
+    /// East is the node's host, west the core's, south the third one.
     pub lab: Lab,
-    endpoints: Vec<SocketAddr>,
+    /// By link: who is at its right end, and where.
+    endpoints: Vec<(Place, SocketAddr)>,
 }
 
 impl Ground {
-    /// Makes both hosts and a link for each of `links`, with what it does to frames at first, as
-    /// JSON.
+    /// Makes both hosts and a link between node and core for each of `links`.
     ///
     /// # Errors
     ///
     /// If the system refuses.
     pub fn make(links: &[(Family, &str)]) -> anyhow::Result<Self> {
-        let lab = Lab::make()?;
+        let ends = [Place::Node, Place::Core];
+        let span = |&(family, change)| Span { ends, family, change };
+        Self::of(Lab::make()?, &links.iter().map(span).collect::<Vec<_>>())
+    }
+
+    /// Makes three hosts and links between them.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn with_third(spans: &[Span<'_>]) -> anyhow::Result<Self> {
+        Self::of(Lab::with_south()?, spans)
+    }
+
+    fn of(lab: Lab, spans: &[Span<'_>]) -> anyhow::Result<Self> {
         let mut ground = Self { links: Vec::new(), lab, endpoints: Vec::new() };
-        for ((family, change), link) in links.iter().zip(0..) {
+        for (Span { ends, family, change }, link) in spans.iter().zip(0..) {
             let length = if *family == Family::V4 { 24 } else { 64 };
-            let end = |host: &Host, last| End {
-                namespace: Some(host.namespace.clone()),
-                interface: format!("wan{link}"),
-                addresses: vec![format!("{}/{length}", address(*family, link, last))],
+            let end = |place, last| {
+                anyhow::Ok(End {
+                    namespace: Some(ground.host(place)?.namespace.clone()),
+                    interface: format!("wan{link}"),
+                    addresses: vec![format!("{}/{length}", address(*family, link, last))],
+                })
             };
-            let (left, right) = (end(&ground.lab.east, 1), end(&ground.lab.west, 2));
+            let (left, right) = (end(ends[0], 1)?, end(ends[1], 2)?);
             let wan = Wan::start(&wan::Plan { left, right, seed: link.into() })?;
             ground.links.push(wan);
-            ground.endpoints.push(SocketAddr::new(address(*family, link, 2), WIREGUARD_PORT));
+            let endpoint = SocketAddr::new(address(*family, link, 2), WIREGUARD_PORT);
+            ground.endpoints.push((ends[1], endpoint));
             ground.change(usize::from(link), change)?;
         }
         Ok(ground)
+    }
+
+    fn host(&self, place: Place) -> anyhow::Result<&Host> {
+        match place {
+            Place::Node => Ok(&self.lab.east),
+            Place::Core => Ok(&self.lab.west),
+            Place::Third => self.lab.south.as_ref().context("there are two hosts"),
+        }
     }
 
     /// Changes both directions of a link; `change` is JSON.
@@ -97,19 +146,38 @@ impl Ground {
         ways.iter().filter_map(|way| way.counters.lost.get(&cause)).sum()
     }
 
+    /// Where a program stands, and where others reach it over the links.
+    ///
+    /// # Errors
+    ///
+    /// If there is no third host.
+    pub fn site(&self, place: Place) -> anyhow::Result<Site> {
+        let host = self.host(place)?;
+        let own = self.endpoints.iter().filter(|(at, _)| *at == place);
+        Ok(Site {
+            host: Some(host.clone()),
+            tunnel_address: Some(Ipv6Addr::UNSPECIFIED.into()),
+            endpoints: own.map(|(_, endpoint)| endpoint.to_string()).collect(),
+            ..Site::here(host.address)
+        })
+    }
+
     /// Starts gateway, core and a node, whose one way to each other are the links.
     ///
     /// # Errors
     ///
     /// Whatever did not come up.
     pub async fn world(&self, backend: SocketAddr) -> anyhow::Result<World> {
-        let site = |host: &Host| Site {
-            host: Some(host.clone()),
-            tunnel_address: Some(Ipv6Addr::UNSPECIFIED.into()),
-            ..Site::here(host.address)
-        };
-        let core = Site { endpoints: self.endpoints.clone(), ..site(&self.lab.west) };
-        let nodes = site(&self.lab.east);
+        self.world_with(self.site(Place::Core)?, backend).await
+    }
+
+    /// As [`Self::world`], with a core that is reached elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn world_with(&self, core: Site, backend: SocketAddr) -> anyhow::Result<World> {
+        let nodes = self.site(Place::Node)?;
         let sites = Some(Sites { gateway: self.lab.here, core, nodes });
         World::start(Plan { sites, ..Plan::with_backend(backend) }).await
     }
@@ -126,7 +194,6 @@ pub struct Talk {
     pub ledger: Ledger,
     /// Hosts and links.
     pub ground: Ground,
-    sessions: usize,
 }
 
 impl Talk {
@@ -143,11 +210,23 @@ impl Talk {
         let ground = Ground::make(links)?;
         let ledger = Ledger::start(ground.lab.here)?;
         let world = ground.world(ledger.address()).await?;
-        let crowd = Crowd::open(&world.client(0), 1..=sessions, habit).await?;
-        let sessions = usize::try_from(sessions)?;
-        let talk = Self { crowd, world, ledger, ground, sessions };
-        talk.flows_within(Duration::from_secs(20)).await?;
+        let mut talk = Self { crowd: Crowd::default(), world, ledger, ground };
+        let clients: Vec<_> = (0..sessions).map(|_| talk.world.client(0)).collect();
+        talk.begin(&clients, habit).await?;
         Ok(talk)
+    }
+
+    /// Opens a session for each of these clients, and waits until all have heard the other end.
+    ///
+    /// # Errors
+    ///
+    /// If one does not.
+    pub async fn begin(&mut self, clients: &[Client], habit: Habit) -> anyhow::Result<()> {
+        for (client, session) in clients.iter().zip(1..) {
+            self.crowd.add(client, session, habit).await?;
+        }
+        self.flows_within(Duration::from_secs(20)).await?;
+        Ok(())
     }
 
     /// Waits until every session has carried something both ways from now on, and says how long
@@ -159,8 +238,8 @@ impl Talk {
     pub async fn flows_within(&self, limit: Duration) -> anyhow::Result<Duration> {
         let start = unix_ms();
         let heard = || {
-            self.crowd.heard_since(start) >= self.sessions
-                && self.ledger.heard_since(start) >= self.sessions
+            self.crowd.heard_since(start) >= self.crowd.size()
+                && self.ledger.heard_since(start) >= self.crowd.size()
         };
         let flows = until("everybody hears the other end", limit, heard).await;
         flows.with_context(|| self.world.nodes[0].printed())?;

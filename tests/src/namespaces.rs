@@ -1,8 +1,10 @@
-//! Hosts of their own on one machine: network namespaces, alone or two on a bridge. Needs root.
+//! Hosts of their own on one machine: network namespaces, alone or some on a bridge. Needs root.
 
 use std::fs::File;
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -34,7 +36,7 @@ pub fn has_root() -> bool {
 #[must_use]
 pub fn has_wireguard() -> bool {
     let runs = |program: &str| Command::new(program).arg("--version").output().is_ok();
-    runs("wireguard-go") && runs("wg") && std::path::Path::new("/dev/net/tun").exists()
+    runs("wireguard-go") && runs("wg") && Path::new("/dev/net/tun").exists()
 }
 
 /// Where `ip netns` keeps names.
@@ -93,7 +95,7 @@ impl Drop for Namespace {
     }
 }
 
-/// A bridge in the machine's own namespace, and two hosts on it; gone when dropped.
+/// A bridge in the machine's own namespace, and hosts on it; gone when dropped.
 #[derive(Debug)]
 pub struct Lab {
     tag: String,
@@ -103,6 +105,8 @@ pub struct Lab {
     pub east: Host,
     /// The second host.
     pub west: Host,
+    /// The third host, where there is one.
+    pub south: Option<Host>,
 }
 
 /// A host of the lab.
@@ -115,7 +119,7 @@ pub struct Host {
 }
 
 impl Lab {
-    /// Makes one; several may stand at once.
+    /// Makes one with two hosts; several may stand at once.
     ///
     /// # Errors
     ///
@@ -131,21 +135,63 @@ impl Lab {
             |side: &str, last| Host { namespace: format!("{tag}{side}"), address: address(last) };
         let (east, west) = (host("e", 2), host("w", 3));
         // Made before the commands run, so that what they leave behind goes whatever happens.
-        let lab = Self { here: address(1), east, west, tag };
+        let lab = Self { here: address(1), east, west, south: None, tag };
         ip(&["link", "add", &lab.bridge(), "type", "bridge"])?;
         ip(&["addr", "add", &format!("{}/24", lab.here), "dev", &lab.bridge()])?;
         ip(&["link", "set", &lab.bridge(), "up"])?;
         for host in [&lab.east, &lab.west] {
-            let (namespace, outside) = (&host.namespace, format!("{}v", host.namespace));
-            ip(&["netns", "add", namespace])?;
-            let peer = ["type", "veth", "peer", "name", "eth0", "netns", namespace];
-            ip(&[&["link", "add", &outside][..], &peer].concat())?;
-            ip(&["link", "set", &outside, "master", &lab.bridge(), "up"])?;
-            ip(&["-n", namespace, "addr", "add", &format!("{}/24", host.address), "dev", "eth0"])?;
-            ip(&["-n", namespace, "link", "set", "eth0", "up"])?;
-            ip(&["-n", namespace, "link", "set", "lo", "up"])?;
+            lab.connect(host)?;
         }
         Ok(lab)
+    }
+
+    /// Makes one with three hosts.
+    ///
+    /// # Errors
+    ///
+    /// If `ip` refuses.
+    pub fn with_south() -> anyhow::Result<Self> {
+        let mut lab = Self::make()?;
+        let south = Host { namespace: format!("{}s", lab.tag), address: lab.address(4)? };
+        lab.south = Some(south.clone());
+        lab.connect(&south)?;
+        Ok(lab)
+    }
+
+    /// Gives this machine so many more addresses on the bridge, for clients from different places.
+    ///
+    /// # Errors
+    ///
+    /// If `ip` refuses, or there are no more than 200.
+    pub fn guests(&self, number: u8) -> anyhow::Result<Vec<IpAddr>> {
+        ensure!(number <= 200, "{number} guests do not fit the bridge");
+        let guests = (0..number).map(|guest| self.address(10 + guest));
+        guests
+            .map(|address| {
+                let address = address?;
+                ip(&["addr", "add", &format!("{address}/24"), "dev", &self.bridge()])?;
+                Ok(address)
+            })
+            .collect()
+    }
+
+    fn connect(&self, host: &Host) -> anyhow::Result<()> {
+        let (namespace, outside) = (&host.namespace, format!("{}v", host.namespace));
+        ip(&["netns", "add", namespace])?;
+        let peer = ["type", "veth", "peer", "name", "eth0", "netns", namespace];
+        ip(&[&["link", "add", &outside][..], &peer].concat())?;
+        ip(&["link", "set", &outside, "master", &self.bridge(), "up"])?;
+        ip(&["-n", namespace, "addr", "add", &format!("{}/24", host.address), "dev", "eth0"])?;
+        ip(&["-n", namespace, "link", "set", "eth0", "up"])?;
+        ip(&["-n", namespace, "link", "set", "lo", "up"])?;
+        Ok(())
+    }
+
+    /// An address on the bridge.
+    fn address(&self, last: u8) -> anyhow::Result<IpAddr> {
+        let IpAddr::V4(here) = self.here else { anyhow::bail!("the bridge is one of IPv4") };
+        let [one, two, three, _] = here.octets();
+        Ok(Ipv4Addr::new(one, two, three, last).into())
     }
 
     fn bridge(&self) -> String {
@@ -155,9 +201,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for host in [&self.east, &self.west] {
+        for host in [&self.east, &self.west].into_iter().chain(&self.south) {
             // What was never made can't be taken away.
             drop(ip(&["netns", "del", &host.namespace]));
+            drop(std::fs::remove_dir_all(host.own_files()));
         }
         drop(ip(&["link", "del", &self.bridge()]));
     }
@@ -183,13 +230,36 @@ impl Host {
         finish(command)
     }
 
+    /// Says where names are, to what runs on this host: instead of the machine's own `/etc/hosts`.
+    /// Said before a program starts it can be said anew while it runs.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written.
+    pub fn name(&self, names: &[(&str, IpAddr)]) -> anyhow::Result<()> {
+        let folder = self.own_files();
+        std::fs::create_dir_all(&folder)?;
+        let lines = names.iter().map(|(name, address)| format!("{address} {name}\n"));
+        let text: String = lines.collect();
+        // In place: programs that run see this very file, by the mount of `ip netns exec`.
+        let file = folder.join("hosts");
+        let mut hosts = File::options().create(true).truncate(false).write(true).open(&file)?;
+        hosts.write_all(text.as_bytes())?;
+        Ok(hosts.set_len(u64::try_from(text.len())?)?)
+    }
+
+    /// What is there takes the place of its namesake in `/etc`, for what `ip netns exec` starts.
+    fn own_files(&self) -> PathBuf {
+        Path::new("/etc/netns").join(&self.namespace)
+    }
+
     /// Starts Debian's wireguard-go on an interface `wg0` with a key of its own and UDP port 51820,
     /// as an operator would.
     ///
     /// # Errors
     ///
     /// If it does not come up.
-    pub fn wireguard(&self, folder: &std::path::Path) -> anyhow::Result<Process> {
+    pub fn wireguard(&self, folder: &Path) -> anyhow::Result<Process> {
         self.wireguard_at(folder, crate::settings::WIREGUARD_PORT)
     }
 
@@ -198,7 +268,7 @@ impl Host {
     /// # Errors
     ///
     /// If it does not come up.
-    pub fn wireguard_at(&self, folder: &std::path::Path, port: u16) -> anyhow::Result<Process> {
+    pub fn wireguard_at(&self, folder: &Path, port: u16) -> anyhow::Result<Process> {
         let mut command = self.command("wireguard-go");
         // Its sockets stand in /run/wireguard by interface name, for all namespaces alike.
         let interface = self.interface();

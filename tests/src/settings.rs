@@ -14,7 +14,7 @@ pub struct Site {
     /// Where its WireGuard's UDP socket listens; none: at its address.
     pub tunnel_address: Option<IpAddr>,
     /// Where a core's WireGuard can be reached, where that is not its own port.
-    pub endpoints: Vec<SocketAddr>,
+    pub endpoints: Vec<String>,
     /// More for the table `[tunnel]`.
     pub tunnel_more: String,
     /// The namespace it runs in; none: this one.
@@ -118,10 +118,9 @@ listen = "{admin}"
 
 /// The core's file.
 #[must_use]
-pub fn core(folder: &Path, site: &Site, backend: &str) -> String {
-    let own = [SocketAddr::new(site.address, WIREGUARD_PORT)];
+pub fn core(folder: &Path, site: &Site, name: &str, backend: &str) -> String {
+    let own = [SocketAddr::new(site.address, WIREGUARD_PORT).to_string()];
     let endpoints = if site.endpoints.is_empty() { &own[..] } else { &site.endpoints };
-    let endpoints: Vec<_> = endpoints.iter().map(SocketAddr::to_string).collect();
     let mut tunnel = format!("endpoints = {endpoints:?}\n");
     // Only in a namespace of its own port 443 is nobody else's.
     if site.host.is_none() && !site.tunnel_more.contains("stream_listen") {
@@ -132,7 +131,7 @@ pub fn core(folder: &Path, site: &Site, backend: &str) -> String {
 [member]
 state_dir = "{state}"
 join_token_file = "{token}"
-name = "core"
+name = "{name}"
 region = "test"
 
 {tables}
@@ -142,8 +141,8 @@ url = "{backend}"
 [admin]
 listen = "{admin}"
 "#,
-        state = folder.join("core").display(),
-        token = token_file(folder, "core").display(),
+        state = folder.join(name).display(),
+        token = token_file(folder, name).display(),
         tables = site.tables(WIREGUARD_PORT, &tunnel),
         admin = admin(site.address, 1),
     )

@@ -120,30 +120,30 @@ impl World {
         let (core, nodes) = (None, Vec::new());
         let mut world = Self { gateway, core, nodes, sites, certificates, folder };
         if plan.with_core {
-            world.token("core", "core")?;
-            let text = settings::core(world.folder.path(), &world.sites.core, &plan.backend);
-            let (site, text) =
-                (&world.sites.core, format!("{}\n{text}{}", plan.head, plan.core_more));
-            let core =
-                world.member("core", "core", &text, site, settings::admin(site.address, 1))?;
-            world.core = Some(core);
+            let site = &world.sites.core;
+            let text = settings::core(world.folder.path(), site, "core", &plan.backend);
+            let text = format!("{}\n{text}{}", plan.head, plan.core_more);
+            let admin = settings::admin(site.address, 1);
+            world.core = Some(world.join("core", "core", &text, site, admin)?);
         }
         for index in 0..plan.nodes {
-            let name = format!("node{index}");
-            world.token("node", &name)?;
             let text = world.node_settings(index);
             let text = format!("{}\n{text}{}", plan.head, plan.node_more);
             let site = &world.sites.nodes;
             let admin = settings::admin(site.address, 2 + index);
-            let node = world.member("node", &name, &text, site, admin)?;
+            let node = world.join("node", &format!("node{index}"), &text, site, admin)?;
             world.nodes.push(node);
         }
         Ok(world)
     }
 
-    /// Starts a member and waits until it is ready. Where it ends because of its host's interface,
-    /// does what its words advise, as an operator would, and starts it again.
-    fn member(
+    /// Starts a member with a new join token and waits until it is ready. Where it ends because of
+    /// its host's interface, does what its words advise, as an operator would, and starts it again.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub fn join(
         &self,
         program: &str,
         name: &str,
@@ -151,8 +151,9 @@ impl World {
         site: &Site,
         admin: SocketAddr,
     ) -> anyhow::Result<Process> {
+        self.token(program, name)?;
         loop {
-            let process = self.run(program, name, text)?;
+            let process = start(self.folder.path(), program, name, text, site.host.as_ref())?;
             let Err(error) = ready(&process, admin, READY) else { return Ok(process) };
             let (Some(host), Some(advice)) = (&site.host, advice(&process.printed())) else {
                 return Err(error);
@@ -193,6 +194,23 @@ impl World {
         start(self.folder.path(), program, name, text, host)
     }
 
+    /// Starts a new core beside the one that serves, with the same file, and waits until it has
+    /// taken over.
+    ///
+    /// # Errors
+    ///
+    /// If it does not, or the old one ends otherwise than it should.
+    pub fn upgrade_core(&mut self) -> anyhow::Result<()> {
+        let text = std::fs::read_to_string(self.folder.path().join("core.toml"))?;
+        let fresh = self.run("core", "core", &text)?;
+        let old = self.core.replace(fresh).context("the world has a core")?;
+        let ended = old.wait(READY)?;
+        let fresh: &Process = self.core.as_ref().context("it was just put there")?;
+        ensure!(ended.success(), "ended with {ended}:\n{}\n{}", old.printed(), fresh.printed());
+        fresh.wait_for("go on", READY)?;
+        Ok(())
+    }
+
     /// Has the gateway make a join token for a role, and writes it to the file of the member
     /// `name`.
     ///
@@ -225,6 +243,7 @@ impl World {
             address: settings::front(self.sites.nodes.address, node),
             name: self.sites.nodes.address.to_string(),
             tls: Some(self.certificates.client()),
+            source: None,
         }
     }
 

@@ -56,7 +56,7 @@ async fn a_node_and_a_core_end_within_their_grace() -> anyhow::Result<()> {
 fn start_core(world: &World, backend: &Backend) -> anyhow::Result<Arc<Process>> {
     world.token("core", "core")?;
     let backend = format!("http://{}", backend.address());
-    let text = settings::core(world.folder.path(), &world.sites.core, &backend);
+    let text = settings::core(world.folder.path(), &world.sites.core, "core", &backend);
     let core = world.run("core", "core", &with_grace(&text))?;
     ready(&core, settings::admin(world.sites.core.address, 1), LIMIT)?;
     Ok(Arc::new(core))

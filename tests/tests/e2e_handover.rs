@@ -14,7 +14,6 @@ use antipode_tests::faults::crowd::Habit;
 use antipode_tests::faults::stage::{Setting, Stage};
 use antipode_tests::faults::unix_ms;
 use antipode_tests::foreign::{NEED_NPM, has_npm};
-use antipode_tests::process::Process;
 use antipode_tests::require::require;
 use antipode_tests::stories;
 use antipode_tests::world::{Plan, World};
@@ -173,14 +172,7 @@ async fn sessions_with_tls_are_told() -> anyhow::Result<()> {
 
 /// Starts a new core, and waits for the end of the old one.
 fn upgrade(world: &mut World) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(world.folder.path().join("core.toml"))?;
-    let fresh = world.run("core", "core", &text)?;
-    let old = world.core.replace(fresh).context("the world has a core")?;
-    let ended = tokio::task::block_in_place(|| old.wait(LIMIT))?;
-    let fresh: &Process = world.core.as_ref().context("it was just put there")?;
-    ensure!(ended.success(), "ended with {ended}:\n{}\n{}", old.printed(), fresh.printed());
-    tokio::task::block_in_place(|| fresh.wait_for("go on", LIMIT))?;
-    Ok(())
+    tokio::task::block_in_place(|| world.upgrade_core())
 }
 
 fn handover_socket(world: &World) -> PathBuf {

@@ -71,7 +71,7 @@ async fn a_cut_in_the_middle_delays_an_answer_and_repeats_no_request() -> anyhow
     let core = sites.core.address;
     let endpoint = SocketAddr::new(core, WIREGUARD_PORT + 1);
     let wire = Wire::start(endpoint, SocketAddr::new(core, WIREGUARD_PORT))?;
-    sites.core.endpoints = vec![endpoint];
+    sites.core.endpoints = vec![endpoint.to_string()];
     let plan = Plan { sites: Some(sites), ..Plan::with_backend(backend.address) };
     let world = World::start(plan).await?;
     let waiting = post(&world.client(0), "/late");

@@ -37,7 +37,7 @@ impl Habit {
 }
 
 /// Plain clients at work; they end when dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Crowd {
     tasks: JoinSet<()>,
     history: Arc<Mutex<History>>,
@@ -56,22 +56,37 @@ impl Crowd {
         sessions: impl IntoIterator<Item = u64>,
         habit: Habit,
     ) -> anyhow::Result<Self> {
-        let (leave, leaving) = watch::channel(false);
-        let mut crowd =
-            Self { tasks: JoinSet::new(), history: Arc::default(), pongs: Arc::default(), leave };
+        let mut crowd = Self::default();
         for session in sessions {
-            let socket = client.open(&habit.target(session)).await?;
-            lock(&crowd.history).insert(session, Session::default());
-            let one = Person {
-                session,
-                habit,
-                socket,
-                history: Arc::clone(&crowd.history),
-                pongs: Arc::clone(&crowd.pongs),
-            };
-            crowd.tasks.spawn(one.live(leaving.clone()));
+            crowd.add(client, session, habit).await?;
         }
         Ok(crowd)
+    }
+
+    /// Opens one more session.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be opened.
+    pub async fn add(&mut self, client: &Client, session: u64, habit: Habit) -> anyhow::Result<()> {
+        let socket = client.open(&habit.target(session)).await?;
+        lock(&self.history).insert(session, Session::default());
+        let (history, pongs) = (Arc::clone(&self.history), Arc::clone(&self.pongs));
+        let one = Person { session, habit, socket, history, pongs };
+        self.tasks.spawn(one.live(self.leave.subscribe()));
+        Ok(())
+    }
+
+    /// How many sessions were opened.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        lock(&self.history).len()
+    }
+
+    /// What they know so far.
+    #[must_use]
+    pub fn history(&self) -> History {
+        lock(&self.history).clone()
     }
 
     /// Times at which the edge answered a client's ping.

@@ -2,7 +2,7 @@
 //!
 //! A session is `/ledger?session=S&every_ms=E&bytes=B`. Both ends send texts: `n 1 …`, `n 2 …`,
 //! each padded to `B` bytes, the backend one every `E` ms. The client's `bye N` says that it has
-//! sent `N`; the backend then stops and says `bye M`.
+//! sent `N`; the backend then stops and says `bye M`. What comes to any other target goes back.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +25,8 @@ use super::unix_ms;
 /// What the backend knows of one session.
 #[derive(Clone, Debug, Default)]
 pub struct Entry {
+    /// Whose sockets they were: a core's address.
+    pub from: Option<IpAddr>,
     /// Sockets opened for it.
     pub opened: u64,
     /// When and how each socket ended before a goodbye: the close code, 1006 without one.
@@ -154,17 +156,17 @@ async fn serve(listener: TcpListener, entries: Entries) {
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
-            Ok((socket, _)) = listener.accept() => {
+            Ok((socket, from)) = listener.accept() => {
                 // A client may be gone before the option is set.
                 drop(socket.set_nodelay(true));
-                tasks.spawn(serve_one(socket, Arc::clone(&entries)));
+                tasks.spawn(serve_one(socket, from.ip(), Arc::clone(&entries)));
             }
             Some(_) = tasks.join_next() => {}
         }
     }
 }
 
-async fn serve_one(socket: TcpStream, entries: Entries) {
+async fn serve_one(socket: TcpStream, from: IpAddr, entries: Entries) {
     let mut asked = None;
     // The callback's error type is tungstenite's, and large.
     #[allow(clippy::result_large_err, reason = "tungstenite's own type")]
@@ -173,13 +175,27 @@ async fn serve_one(socket: TcpStream, entries: Entries) {
         Ok(response)
     };
     let Ok(socket) = accept_hdr_async(socket, see).await else { return };
-    let Some(asked) = asked else { return };
-    lock(&entries).entry(asked.session).or_default().opened += 1;
+    let Some(asked) = asked else { return echo(socket).await };
+    {
+        let mut entries = lock(&entries);
+        let entry = entries.entry(asked.session).or_default();
+        entry.opened += 1;
+        entry.from = Some(from);
+    }
     let code = converse(socket, asked, &entries).await;
     let mut entries = lock(&entries);
     let entry = entries.entry(asked.session).or_default();
     if entry.bye.is_none() {
         entry.closed_early.push((unix_ms(), code));
+    }
+}
+
+async fn echo(mut socket: WebSocketStream<TcpStream>) {
+    while let Some(Ok(message)) = socket.next().await {
+        let is_message = message.is_text() || message.is_binary();
+        if is_message && socket.send(message).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -166,11 +166,7 @@ pub async fn rolling_restart(setting: Setting) -> anyhow::Result<Outcome> {
 pub async fn core_upgrade(setting: Setting) -> anyhow::Result<Outcome> {
     let mut stage = Stage::set(setting).await?;
     let began = unix_ms();
-    let text = std::fs::read_to_string(stage.world.folder.path().join("core.toml"))?;
-    let fresh = stage.world.run("core", "core", &text)?;
-    let old = stage.world.core.replace(fresh).context("the stage has a core")?;
-    let ended = tokio::task::block_in_place(|| old.wait(PROGRAM))?;
-    ensure!(ended.success(), "the old core ended with {ended}:\n{}", old.printed());
+    tokio::task::block_in_place(|| stage.world.upgrade_core())?;
     stage.flows_since(unix_ms(), FLOW).await?;
     stage.strike(began).await
 }

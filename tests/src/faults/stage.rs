@@ -84,7 +84,7 @@ impl Stage {
         let core = sites.core.address;
         let wire_address = SocketAddr::new(core, WIRE_PORT);
         let wire = Wire::start(wire_address, SocketAddr::new(core, WIREGUARD_PORT))?;
-        sites.core.endpoints = vec![wire_address];
+        sites.core.endpoints = vec![wire_address.to_string()];
         let plan = Plan {
             nodes: setting.nodes,
             node_more: setting.node_more.clone(),

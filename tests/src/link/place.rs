@@ -83,7 +83,7 @@ impl Place {
             tunnel_address: Some(tunnel),
             ..Site::here(host.address)
         };
-        let endpoints = vec![SocketAddr::new(CORE, WIREGUARD_PORT)];
+        let endpoints = vec![SocketAddr::new(CORE, WIREGUARD_PORT).to_string()];
         Sites {
             gateway: *here,
             core: Site { endpoints, ..site(west, CORE) },
