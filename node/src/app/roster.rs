@@ -14,7 +14,7 @@ use antipode_runtime::member::Member;
 use antipode_runtime::shutdown::Shutdown;
 use antipode_runtime::telemetry::chain;
 use antipode_trunk::{CoreTarget, Trunks, tunnel_report};
-use antipode_tunnel::{Candidate, PeerConfig, PeerState, PublicKey, StreamTls, Underlay};
+use antipode_tunnel::{Candidate, PeerConfig, PeerState, PublicKey, StreamTls, Underlay, Way};
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
@@ -29,6 +29,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A core that says nothing for so long is looked up again, and looked for at its next address:
 /// longer than WireGuard's own attempts (5 s each) and the tunnel's watchdog need.
 const LOST_AFTER: Duration = Duration::from_secs(25);
+/// While a core's datagrams take a detour its names are looked up so often: it may have moved, and
+/// be reached directly where they lead now.
+const DETOUR_LOOK_UP: Duration = Duration::from_secs(30);
 /// Keeps NAT's view of the tunnel alive, and shows a dead core: WireGuard's own figure is 25 s, too
 /// long for that.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -94,6 +97,8 @@ struct Core {
     attempt: usize,
     /// Looks without a sign of life.
     silent: Duration,
+    /// Looks that found its datagrams on a stream or by a neighbour.
+    detour: Duration,
 }
 
 impl Follower {
@@ -250,6 +255,8 @@ impl Follower {
             if core.look(state) {
                 self.lookups.begin(&core.peer);
                 moved = true;
+            } else if core.look_at_way(state.and_then(|state| state.way)) {
+                self.lookups.begin(&core.peer);
             }
         }
         *self.tunnels.lock() = reports;
@@ -261,8 +268,8 @@ impl Follower {
 
 impl Core {
     fn new(peer: Peer, public_key: PublicKey) -> Self {
-        let (addresses, silent) = (Vec::new(), Duration::ZERO);
-        Self { peer, public_key, addresses, is_stale: true, attempt: 0, silent }
+        let (addresses, silent, detour) = (Vec::new(), Duration::ZERO, Duration::ZERO);
+        Self { peer, public_key, addresses, is_stale: true, attempt: 0, silent, detour }
     }
 
     fn config(&self, stream_tls: Option<StreamTls>) -> PeerConfig {
@@ -290,6 +297,18 @@ impl Core {
         self.silent = Duration::ZERO;
         self.attempt += 1;
         true
+    }
+
+    /// Counts a look at its way; tells whether its names are to be looked up again, since that is a
+    /// detour.
+    fn look_at_way(&mut self, way: Option<Way>) -> bool {
+        let is_detour = way.is_some_and(|way| way.remote().is_none());
+        self.detour = if is_detour { self.detour + LOOK_INTERVAL } else { Duration::ZERO };
+        let is_due = self.detour >= DETOUR_LOOK_UP;
+        if is_due {
+            self.detour = Duration::ZERO;
+        }
+        is_due
     }
 }
 

@@ -1,6 +1,7 @@
 //! Cores come, move and go.
 
 use antipode_tunnel::Tunnel;
+use antipode_tunnel::way::{StreamId, ThroughId};
 use prometheus_client::registry::Registry;
 
 use super::*;
@@ -17,6 +18,21 @@ fn a_silent_core_is_tried_at_its_next_address() {
     assert_eq!(looks, 25);
     assert_ne!(core.turn(), first);
     assert!(!core.look(None));
+}
+
+/// Where a direct way died and a detour was found before the new address was known, nobody else
+/// would ever ask for it.
+#[test]
+fn the_names_of_a_core_behind_a_detour_are_looked_up_again() {
+    let mut core = Core::new(Peer::default(), PublicKey::from([7; 32]));
+    let direct = Some(Way::from(SocketAddr::from(([127, 0, 0, 1], 1))));
+    let detours = [Some(Way::Stream(StreamId(1))), Some(Way::Through(ThroughId(1)))];
+    assert!(!(0..100).any(|_| core.look_at_way(direct) || core.look_at_way(None)));
+    for detour in detours {
+        let due: Vec<_> = (1..100).filter(|_| core.look_at_way(detour)).collect();
+        assert_eq!(due, [30, 60, 90]);
+        assert!(!core.look_at_way(direct));
+    }
 }
 
 fn follower(shutdown: &Shutdown) -> Follower {
