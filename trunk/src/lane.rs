@@ -43,10 +43,11 @@ pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// single frame doesn't wait at all.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(1);
 
-/// While its batches grow, a lane waits for this long after a full one. After a cut all lanes have a
-/// backlog, and begin within some 20 ms: what each has in front is in the connection's buffer before
-/// any other's second batch can fill it. It keeps gRPC from joining two batches to one, too, of which
-/// nothing can be read until its end is there. A lane is at full size after five of them.
+/// While its batches grow, a lane waits for this long after a full one. After a cut all lanes
+/// have a backlog, and begin within some 20 ms: what each has in front is in the connection's
+/// buffer before any other's second batch can fill it. It keeps gRPC from joining two batches to
+/// one, too, of which nothing can be read until its end is there. A lane is at full size after
+/// five of them.
 const GROWTH_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Moves what waits in the queue to the call, until the call has ended. `wrap` makes a batch what

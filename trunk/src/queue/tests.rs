@@ -42,10 +42,10 @@ async fn who_is_owed_many_answers_waits_and_gets_them_all() {
     assert_eq!(got, total, "a node that hears nothing would wait for ever");
 }
 
-/// After a cut every lane has a backlog, and what is in front of it is to arrive first. Batches that
-/// wait for a call together would go as one.
+/// After a cut every lane has a backlog, and what is in front of it is to arrive first. Batches
+/// that wait for a call together would go as one.
 #[tokio::test(start_paused = true)]
-async fn the_first_batch_is_small_and_each_full_one_is_followed_later_by_one_of_twice_the_size() {
+async fn the_first_batch_is_small_and_each_full_one_is_followed_by_one_of_twice_the_size() {
     const FRAMES: usize = 4000;
     let queue = LaneQueue::new(0, Arc::new(Announcer::new(FanOutMetrics::default())));
     let (writer, metrics) = (queue.writer(), Metrics::default());
