@@ -47,6 +47,10 @@ run *ARGS:
 release:
     cargo build --release --locked {{ programs }} -p antipode-tests --bins
 
+# What operators run, in target/dist.
+dist:
+    cargo build --profile dist --locked -p antipode-gateway -p antipode-core -p antipode-node
+
 # Network namespaces and other people's WireGuard. Needs root.
 lab:
     ANTIPODE_REQUIRE_ALL=1 cargo test --locked -p antipode-tunnel -p antipode-tests --test 'netns_*' --test 'wan*' -- --nocapture
@@ -68,8 +72,9 @@ bench-path *ARGS: release
     target/release/bench-path {{ ARGS }}
 
 # The far link beside nginx with wireguard-go, on one emulated link of 200 ms: the table of docs/far-link.md. Needs root; 25 minutes. `just bench-link --only loss-1,cut-5 --seconds 15`.
-bench-link *ARGS: release
-    target/release/bench-link {{ ARGS }}
+bench-link *ARGS: dist
+    cargo build --release --locked -p antipode-tests --bin bench-link
+    ANTIPODE_PROGRAMS={{ justfile_directory() }}/target/dist target/release/bench-link {{ ARGS }}
 
 # What the ways to a peer cost, and what it costs to measure them: the tables of docs/links.md, in five minutes. Needs root.
 bench-ways:
