@@ -129,8 +129,9 @@ pub fn all() -> Vec<Condition> {
     ];
     rows.extend([cut("cut-5", "cut of 5 s", 5), cut("cut-20", "cut of 20 s", 20)]);
     rows.push(cut("cut-60", "cut of 60 s", 60));
-    rows.push(beside());
     rows.extend(heavy());
+    // The last one: a connection begins with what the path carried before, here little.
+    rows.push(beside());
     rows
 }
 
