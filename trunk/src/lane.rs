@@ -76,14 +76,14 @@ pub(crate) async fn write_batches<T>(
         if frames == 0 {
             continue;
         }
-        let gather = match draft.is_full() {
-            true if bytes_max < BATCH_BYTES_MAX => Some(GROWTH_INTERVAL),
-            true => None,
-            false => (frames > 1).then_some(FLUSH_INTERVAL),
+        let gather = match (draft.is_full(), draft.is_growing()) {
+            (true, true) => {
+                bytes_max = (2 * bytes_max).min(BATCH_BYTES_MAX);
+                Some(GROWTH_INTERVAL)
+            }
+            (true, false) => None,
+            (false, _) => (frames > 1).then_some(FLUSH_INTERVAL),
         };
-        if draft.is_full() {
-            bytes_max = (2 * bytes_max).min(BATCH_BYTES_MAX);
-        }
         gather_until = gather.map(|length| Instant::now() + length);
         metrics.count_frames(Direction::Out, frames);
         permit.send(wrap(draft.finish()));

@@ -70,6 +70,23 @@ impl std::fmt::Debug for PathKey {
     }
 }
 
+/// The key of two peers, in the hands of one of them, for who moves datagrams by hand: a fuzz
+/// target or a benchmark.
+#[derive(Clone, Debug)]
+pub struct Seal {
+    pub(crate) key: PathKey,
+    pub(crate) sender: KeyId,
+}
+
+impl Seal {
+    /// `None` for a public key that would make it known to all.
+    #[must_use]
+    pub fn new(ours: &PrivateKey, theirs: &PublicKey) -> Option<Self> {
+        let (key, sender) = (PathKey::new(ours, theirs)?, KeyId::of(&ours.public_key()));
+        Some(Self { key, sender })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -94,7 +94,7 @@ impl Lab {
             0 => self.arrive(input.bytes()),
             1 => {
                 let mut datagram = input.bytes().to_vec();
-                self.nodes[which].node.seal().put_right(&mut datagram);
+                self.nodes[which].node.seal().put_right_wrapped(&mut datagram);
                 self.arrive(&datagram);
             }
             2 => {
@@ -109,7 +109,7 @@ impl Lab {
                 let mut datagram = input.bytes().to_vec();
                 let node = &mut self.nodes[which];
                 if step & 0x80 == 0 {
-                    node.theirs.put_right(&mut datagram);
+                    node.theirs.put_right_wrapped(&mut datagram);
                 }
                 node.was_lied_to |= node.node.unwrap(way(9), &datagram, self.now).is_ok();
             }

@@ -9,6 +9,7 @@ use super::forwarder::{FlowId, Forwarder, Refused};
 use super::through::{ForwarderConfig, Throughs};
 use crate::key::{PrivateKey, PublicKey};
 use crate::metrics::{DropReason, Metrics};
+pub use crate::path_key::Seal;
 use crate::path_key::{KeyId, PathKey};
 use crate::way::Way;
 
@@ -141,21 +142,7 @@ impl BareNode {
     }
 }
 
-/// The key of a node and its forwarder, in the hands of one of the two.
-#[derive(Clone, Debug)]
-pub struct Seal {
-    key: PathKey,
-    sender: KeyId,
-}
-
 impl Seal {
-    /// `None` for a public key that would make it known to all.
-    #[must_use]
-    pub fn new(ours: &PrivateKey, theirs: &PublicKey) -> Option<Self> {
-        let (key, sender) = (PathKey::new(ours, theirs)?, KeyId::of(&ours.public_key()));
-        Some(Self { key, sender })
-    }
-
     /// Appends `payload` for `core` to `out`, wrapped.
     pub fn wrap(&self, core: &PublicKey, counter: u64, payload: &[u8], out: &mut Vec<u8>) {
         let (sender, core) = (self.sender, KeyId::of(core));
@@ -163,7 +150,7 @@ impl Seal {
     }
 
     /// Signs a datagram whose header says anything.
-    pub fn put_right(&self, datagram: &mut [u8]) {
+    pub fn put_right_wrapped(&self, datagram: &mut [u8]) {
         if let Some((head, payload)) = datagram.split_at_mut_checked(HEADER_BYTES) {
             let (head, mac) = head.split_at_mut(MAC_AT);
             mac.copy_from_slice(&self.key.mac(&[head, payload]));

@@ -6,8 +6,9 @@ use std::time::Instant;
 use super::codec::{BODY_BYTES, Kind, PROBE_BYTES, Probe, is_probe};
 use super::prober::Asking;
 use crate::device::{Device, Reply};
-use crate::key::{PrivateKey, PublicKey};
-use crate::path_key::{KeyId, PathKey};
+use crate::key::PublicKey;
+use crate::path_key::KeyId;
+pub use crate::path_key::Seal;
 use crate::way::Way;
 
 /// Takes a datagram that is a probe or an echo, or says so; whether it did. A probe's echo is added
@@ -43,21 +44,7 @@ pub fn ask_due(device: &Device, now: Instant, probes: &mut Vec<Reply>) {
     device.probes_due(now, probes);
 }
 
-/// The key of two peers, in the hands of one of them.
-#[derive(Clone, Debug)]
-pub struct Seal {
-    key: PathKey,
-    sender: KeyId,
-}
-
 impl Seal {
-    /// `None` for a public key that would make it known to all.
-    #[must_use]
-    pub fn new(ours: &PrivateKey, theirs: &PublicKey) -> Option<Self> {
-        let (key, sender) = (PathKey::new(ours, theirs)?, KeyId::of(&ours.public_key()));
-        Some(Self { key, sender })
-    }
-
     /// Signs a datagram that says anything as ours.
     pub fn put_right(&self, datagram: &mut [u8]) {
         if datagram.len() >= PROBE_BYTES {
