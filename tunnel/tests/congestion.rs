@@ -51,6 +51,14 @@ fn its_own_queue_stays_short_from_the_start() {
     }
 }
 
+/// A window that grows again before its last step was seen stands 20 ms high each few seconds.
+#[test]
+fn its_window_swings_by_no_more_than_a_burst() {
+    let outcome = alone(Line::new(10.0, 200, 200, 0.0), 60);
+    let wait = outcome.wait_ms(98, 5, 60);
+    assert!(wait <= 16.0, "{wait:.1} ms");
+}
+
 #[test]
 fn beside_cubic_flows_it_takes_the_share_of_its_sessions() {
     for (rtt, queue) in [(200, 200), (40, 50)] {

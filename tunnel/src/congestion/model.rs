@@ -269,8 +269,12 @@ impl Model {
             let step = f64::from(self.flows.get()) * self.segment;
             let fine = self.window * (target / 4).as_secs_f64() / rtt.as_secs_f64();
             let step = *pace * step.min(fine).max(self.segment);
+            let most = self.window * GROWTH;
+            // Faster only after the last step was seen not to queue, or the next two follow unseen:
+            // 30 ms of a 10 Mbit/s line. At its fastest it has grown by an eighth and seen nothing.
+            *wait = u32::from(step > self.segment && step < most);
             self.warmth.remember(bytes(self.window), now);
-            self.steer(self.window + step.min((self.window * GROWTH).max(self.segment)));
+            self.steer(self.window + step.min(most.max(self.segment)));
             return;
         }
         if *vain == 0 {
