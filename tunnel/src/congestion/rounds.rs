@@ -23,6 +23,8 @@ pub(crate) struct Round {
     pub(crate) lost: u64,
     /// The most that was on its way.
     pub(crate) peak: u64,
+    /// There was nothing to send at times: what arrived says little of what the line carries.
+    pub(crate) paused: bool,
     /// When acknowledgements were last read, and the least round trip among them: what is read at
     /// one moment is one look at the path, right or wrong together.
     read: Option<(Instant, Duration)>,
@@ -40,6 +42,7 @@ impl Round {
             acked: 0,
             lost: 0,
             peak: 0,
+            paused: false,
             read: None,
             least: [Duration::MAX; EARLY_MOST + 1],
             last: [Duration::ZERO; RECENT],

@@ -34,6 +34,14 @@ impl Line {
         }
     }
 
+    /// A round that begins with a full window, whose sender has nothing more for a while.
+    fn pause(&mut self) {
+        let sent = self.now;
+        self.now += RTT * 2;
+        self.model.on_ack(self.now, sent, SEGMENT.into(), true);
+        self.model.on_end_acks(self.now, self.model.window(), SEGMENT.into());
+    }
+
     /// Until it is alone, on a line that is full at `window`.
     fn alone(window: u64) -> Self {
         let mut line = Self::new(window / 2);
@@ -55,6 +63,29 @@ fn the_start_doubles_until_a_queue_shows() {
     line.round(RTT + Duration::from_millis(40), 0);
     assert!(line.model.window() < before, "{} of {before}", line.model.window());
     assert!(matches!(line.model.mode, Mode::Alone { .. }));
+}
+
+#[test]
+fn a_start_that_has_nothing_to_send_is_not_at_its_end() {
+    let mut line = Line::new(60_000);
+    (0..2).for_each(|_| line.round(RTT, 0));
+    let before = line.model.window();
+    (0..6).for_each(|_| line.pause());
+    assert!(matches!(line.model.mode, Mode::Starting { .. }), "{:?}", line.model.mode);
+    line.round(RTT, 0);
+    assert!(line.model.window() > before * 3 / 2, "{} of {before}", line.model.window());
+}
+
+#[test]
+fn a_line_that_is_far_from_full_is_started_again() {
+    let mut line = Line::alone(200_000);
+    let mut rounds = 0;
+    while line.model.window() < 4_000_000 {
+        line.round(RTT, 0);
+        rounds += 1;
+        assert!(rounds < 40, "{} after {rounds} rounds", line.model.window());
+    }
+    assert!(matches!(line.model.mode, Mode::Starting { .. }), "{:?}", line.model.mode);
 }
 
 #[test]
@@ -82,7 +113,7 @@ fn what_a_line_loses_all_the_time_is_learned() {
     let mut line = Line::alone(400_000);
     let lossy = |line: &mut Line| {
         let lost = line.model.window() * 7 / 100;
-        line.round(RTT, lost);
+        line.round(RTT + Duration::from_millis(3), lost);
     };
     (0..100).for_each(|_| lossy(&mut line));
     let before = line.model.window();
