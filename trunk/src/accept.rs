@@ -89,18 +89,17 @@ impl TrunkServer {
         let register =
             Register::new(session, config.sessions_max, incoming, config.budget.clone(), metrics);
 
-        let (lanes, waiting) = mpsc::channel(LANES_WAITING_MAX);
-        for listen in listen {
-            listen::start(listen, &config, &on_roster, &lanes, &register, shutdown)?;
-        }
         let service = LaneService {
             register: Arc::clone(&register),
-            on_roster,
+            on_roster: on_roster.clone(),
             shutdown: shutdown.clone(),
             run: config.run,
-            software: config.software,
+            software: config.software.clone(),
         };
-        serve(service, waiting, shutdown);
+        for listen in listen {
+            let lanes = serve(service.clone(), listen.keep_alive(), shutdown);
+            listen::start(listen, &config, &on_roster, &lanes, &register, shutdown)?;
+        }
         sweep(Arc::clone(&register), shutdown);
         Ok((Self { register, nodes: Arc::new(nodes) }, accepted))
     }
@@ -159,7 +158,13 @@ impl TrunkServer {
     }
 }
 
-fn serve(service: LaneService, waiting: mpsc::Receiver<AcceptedLane>, shutdown: &Shutdown) {
+/// Serves what lanes come in at one place, and asks those that are silent for `keep_alive`.
+fn serve(
+    service: LaneService,
+    keep_alive: Option<Duration>,
+    shutdown: &Shutdown,
+) -> mpsc::Sender<AcceptedLane> {
+    let (lanes, waiting) = mpsc::channel(LANES_WAITING_MAX);
     let (health_reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -171,7 +176,7 @@ fn serve(service: LaneService, waiting: mpsc::Receiver<AcceptedLane>, shutdown: 
     let server = Server::builder()
         .initial_stream_window_size(LANE_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_interval(keep_alive)
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .add_service(health)
         .add_service(reflection)
@@ -182,6 +187,7 @@ fn serve(service: LaneService, waiting: mpsc::Receiver<AcceptedLane>, shutdown: 
             tokio_stream::StreamExt::map(ReceiverStream::new(waiting), Ok::<_, std::io::Error>);
         server.serve_with_incoming(lanes).await
     });
+    lanes
 }
 
 fn sweep(register: Arc<Register>, shutdown: &Shutdown) {

@@ -32,7 +32,8 @@ pub(crate) const LANE_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// bytes, which fall short by 12 MiB, and all of them come at once when a link is back.
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 4 * LANE_WINDOW_BYTES;
 
-/// A lane that is silent for this long is asked whether it lives, and has as long to answer.
+/// A lane that is asked whether it lives has so long to answer. A core asks those over TCP that
+/// are silent for as long.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// How often sessions without a lane are looked at.

@@ -20,7 +20,7 @@ use crate::lane::{self, BATCHES_AHEAD, VERSION};
 use crate::peer::NodeIdentity;
 use crate::sessions::{Lanes, Sessions};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LaneService {
     pub(crate) register: Arc<Register>,
     pub(crate) on_roster: watch::Receiver<BTreeMap<Ipv6Addr, NodeIdentity>>,

@@ -22,6 +22,7 @@ use super::{AcceptConfig, Register};
 pub use crate::carrier::StartError;
 use crate::carrier::{AcceptedLane, LanePeer, fit_send_window};
 use crate::heard::Heard;
+use crate::lane::KEEP_ALIVE;
 use crate::peer::NodeIdentity;
 use crate::quic_counts::Counted;
 
@@ -44,6 +45,17 @@ pub enum Listen {
     Quic(Arc<dyn AsyncUdpSocket>, Class),
     /// Plain HTTP/2 on a TCP listener with an address inside the tunnel.
     Tcp(TcpListener),
+}
+
+impl Listen {
+    /// How long a lane may be silent before the core asks for it. QUIC asks for all of its lanes
+    /// twice a second.
+    pub(super) const fn keep_alive(&self) -> Option<Duration> {
+        match self {
+            Self::Quic(..) => None,
+            Self::Tcp(_) => Some(KEEP_ALIVE),
+        }
+    }
 }
 
 pub(super) fn start(
