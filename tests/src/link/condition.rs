@@ -129,9 +129,10 @@ pub fn all() -> Vec<Condition> {
     ];
     rows.extend([cut("cut-5", "cut of 5 s", 5), cut("cut-20", "cut of 20 s", 20)]);
     rows.push(cut("cut-60", "cut of 60 s", 60));
-    rows.extend(heavy());
-    // The last one: a connection begins with what the path carried before, here little.
+    // Before the link has carried much: a connection goes on with what it carried last, and a link
+    // that has become a hundred times narrower in the meantime is another story.
     rows.push(beside());
+    rows.extend(heavy());
     rows
 }
 
