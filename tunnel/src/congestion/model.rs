@@ -43,8 +43,8 @@ const LOOK_ROUNDS: u32 = 3;
 const IN_VAIN: u32 = 3;
 /// The share of a window by which it may grow in a round trip, once no queue is in sight.
 const GROWTH: f64 = 1.0 / 16.0;
-/// Twice so often faster, the window is twice as large and no queue in sight: the start was left
-/// too soon, or the line has become another.
+/// A pace that has doubled sixteen times, and the window has about doubled meanwhile, without a
+/// queue: the start was left too soon, or the line has become another. It starts again.
 const PACE_MAX: f64 = 65_536.0;
 /// Loss above what the line has had all the time that counts as our own doing: a line that drops
 /// instead of queueing.
@@ -280,12 +280,11 @@ impl Model {
             // Faster only after the last step was seen not to queue, or the next two follow unseen:
             // 30 ms of a 10 Mbit/s line. At its fastest it has grown by an eighth and seen nothing.
             *wait = u32::from(step > self.segment && step < most);
-            self.warmth.remember(bytes(self.window), now);
-            let again = *pace >= PACE_MAX;
-            self.steer(self.window + step.min(most.max(self.segment)));
-            if again {
+            if *pace >= PACE_MAX {
                 self.mode = Mode::start();
             }
+            self.warmth.remember(bytes(self.window), now);
+            self.steer(self.window + step.min(most.max(self.segment)));
             return;
         }
         if *vain == 0 {

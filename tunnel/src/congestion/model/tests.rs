@@ -111,6 +111,7 @@ fn loss_beyond_the_line_s_own_is_answered() {
 #[test]
 fn what_a_line_loses_all_the_time_is_learned() {
     let mut line = Line::alone(400_000);
+    let first = line.model.window();
     let lossy = |line: &mut Line| {
         let lost = line.model.window() * 7 / 100;
         line.round(RTT + Duration::from_millis(3), lost);
@@ -119,6 +120,7 @@ fn what_a_line_loses_all_the_time_is_learned() {
     let before = line.model.window();
     (0..20).for_each(|_| lossy(&mut line));
     assert!(line.model.window() > before, "{} of {before}", line.model.window());
+    assert!(line.model.window() > first, "{} of {first}", line.model.window());
 }
 
 #[test]
