@@ -45,7 +45,7 @@ const IN_VAIN: u32 = 3;
 const GROWTH: f64 = 1.0 / 16.0;
 /// A pace that has doubled sixteen times, and the window has about doubled meanwhile, without a
 /// queue: the start was left too soon, or the line has become another. It starts again.
-const PACE_MAX: f64 = 65_536.0;
+const RESTART_PACE: f64 = 65_536.0;
 /// Loss above what the line has had all the time that counts as our own doing: a line that drops
 /// instead of queueing.
 const LOSS_EXCESS: f64 = 0.05;
@@ -280,7 +280,7 @@ impl Model {
             // Faster only after the last step was seen not to queue, or the next two follow unseen:
             // 30 ms of a 10 Mbit/s line. At its fastest it has grown by an eighth and seen nothing.
             *wait = u32::from(step > self.segment && step < most);
-            if *pace >= PACE_MAX {
+            if *pace >= RESTART_PACE {
                 self.mode = Mode::start();
             }
             self.warmth.remember(bytes(self.window), now);
