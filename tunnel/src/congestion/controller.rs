@@ -37,7 +37,7 @@ impl ControllerFactory for AggregateConfig {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
         let initial_window = self.window(now);
         let (flows, warmth) = (self.flows.clone(), self.warmth.clone());
-        let model = Model::new(initial_window, current_mtu, flows, warmth, now);
+        let model = Model::new(initial_window, self.cold_window, current_mtu, flows, warmth, now);
         Box::new(Aggregate { model, initial_window, acked: 0 })
     }
 }

@@ -8,7 +8,8 @@
 //!                                                        Shared
 //! ```
 //!
-//! From Alone it starts again once it has doubled and no queue showed.
+//! From Alone it starts again once it has doubled and no queue showed, and from both when the window
+//! was not used for long.
 //!
 //! **Starting** doubles each round trip. **Alone** holds a standing queue of some milliseconds
 //! ([`TARGET`]): it adds a segment a flow and round trip, faster and faster while no queue shows,
@@ -46,6 +47,9 @@ const GROWTH: f64 = 1.0 / 16.0;
 /// A pace that has doubled sixteen times, and the window has about doubled meanwhile, without a
 /// queue: the start was left too soon, or the line has become another. It starts again.
 const RESTART_PACE: f64 = 65_536.0;
+/// A window that was not used for so long may no longer fit, as in RFC 7661, section 4.4, which
+/// has five minutes: half of it is tried as in a new connection.
+const UNUSED: Duration = Duration::from_secs(10);
 /// Loss above what the line has had all the time that counts as our own doing: a line that drops
 /// instead of queueing.
 const LOSS_EXCESS: f64 = 0.05;
@@ -83,6 +87,8 @@ pub(crate) struct Model {
     warmth: Warmth,
     segment: f64,
     window: f64,
+    /// What it is where nothing is known of the path.
+    cold: f64,
     /// Where the window moves to, and by what share of the acknowledged bytes: over a round trip,
     /// because what is sent in a clump comes back and is sent again in a clump.
     goal: f64,
@@ -93,6 +99,8 @@ pub(crate) struct Model {
     base: Base,
     look: Option<Look>,
     looked: Instant,
+    /// When the window was last used.
+    used: Instant,
     /// The loss of the line itself: follows the rounds' slowly upwards, fast downwards.
     line_loss: f64,
     /// How far round trips usually are from the least of their round: half of what chance adds to
@@ -105,6 +113,7 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn new(
         window: u64,
+        cold: u64,
         segment: u16,
         flows: Flows,
         warmth: Warmth,
@@ -115,6 +124,7 @@ impl Model {
             warmth,
             segment: f64::from(segment),
             window: window as f64,
+            cold: cold as f64,
             goal: window as f64,
             slope: 0.0,
             mode: Mode::start(),
@@ -123,6 +133,7 @@ impl Model {
             base: Base::default(),
             look: None,
             looked: now,
+            used: now,
             line_loss: 0.0,
             spread: Duration::ZERO,
             ends: false,
@@ -222,6 +233,13 @@ impl Model {
         if let Some(look) = self.look {
             return self.look_on(look, queue, now);
         }
+        let unused = now.saturating_duration_since(self.used);
+        if used {
+            self.used = now;
+        }
+        if unused >= UNUSED {
+            return self.try_again();
+        }
         if !used {
             if let Mode::Alone { pace, wait, .. } = &mut self.mode {
                 (*pace, *wait) = (1.0, 0);
@@ -316,6 +334,14 @@ impl Model {
         }
         let follow = if loss > self.line_loss { 1.0 / 64.0 } else { 1.0 / 4.0 };
         self.line_loss += (loss - self.line_loss) * follow;
+    }
+
+    /// The line may have become another while little was sent: half of the window is tried anew.
+    fn try_again(&mut self) {
+        if self.window > self.cold && !matches!(self.mode, Mode::Starting { .. }) {
+            self.set((self.window / 2.0).max(self.cold));
+            self.mode = Mode::start();
+        }
     }
 
     fn become_alone(&mut self) {

@@ -4,6 +4,7 @@ use super::*;
 
 const SEGMENT: u16 = 1200;
 const RTT: Duration = Duration::from_millis(100);
+const COLD: u64 = 100_000;
 
 /// A window goes out in each round, all of it is acknowledged `rtt` later but for `lost` bytes.
 struct Line {
@@ -16,7 +17,7 @@ impl Line {
         let now = tokio::time::Instant::now().into_std();
         let (flows, warmth) = (Flows::default(), Warmth::default());
         flows.set(8);
-        Self { model: Model::new(window, SEGMENT, flows, warmth, now), now }
+        Self { model: Model::new(window, COLD, SEGMENT, flows, warmth, now), now }
     }
 
     fn round(&mut self, rtt: Duration, lost: u64) {
@@ -40,6 +41,17 @@ impl Line {
         self.now += RTT * 2;
         self.model.on_ack(self.now, sent, SEGMENT.into(), true);
         self.model.on_end_acks(self.now, self.model.window(), SEGMENT.into());
+    }
+
+    /// Just a packet in each round trip.
+    fn rest(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.now < until {
+            let sent = self.now;
+            self.now += RTT;
+            self.model.on_ack(self.now, sent, SEGMENT.into(), true);
+            self.model.on_end_acks(self.now, 0, SEGMENT.into());
+        }
     }
 
     /// Until it is alone, on a line that is full at `window`.
@@ -159,6 +171,35 @@ fn a_look_makes_room_and_gives_it_back() {
     let after = windows.windows(2).position(falls).unwrap();
     let back = windows[after + 1..].iter().take(6).max();
     assert!(back.unwrap() >= &windows[after], "{windows:?}");
+}
+
+#[test]
+fn a_window_that_was_not_used_for_long_is_tried_again() {
+    let mut line = Line::alone(1_600_000);
+    let before = line.model.window();
+    line.rest(UNUSED - RTT);
+    assert!(matches!(line.model.mode, Mode::Alone { .. }), "not yet: {:?}", line.model.mode);
+    line.rest(RTT * 4);
+    assert!(matches!(line.model.mode, Mode::Starting { .. }), "{:?}", line.model.mode);
+    let tried = line.model.window();
+    assert!(tried >= before / 2 && tried < before * 6 / 10, "{tried} of {before}");
+    line.rest(UNUSED * 3);
+    assert_eq!(line.model.window(), tried, "once");
+    // The line has become narrow: seen in the first round trip, not after some.
+    line.round(RTT * 5, 0);
+    assert!(line.model.window() < tried / 3, "{} of {tried}", line.model.window());
+}
+
+#[test]
+fn what_a_new_connection_begins_with_is_kept() {
+    let mut line = Line::alone(COLD * 3);
+    line.rest(UNUSED * 2);
+    assert_eq!(line.model.window(), COLD);
+    let mut line = Line::alone(COLD / 2);
+    let before = line.model.window();
+    line.rest(UNUSED * 2);
+    assert!(line.model.window() >= before, "{} of {before}", line.model.window());
+    assert!(matches!(line.model.mode, Mode::Alone { .. }), "{:?}", line.model.mode);
 }
 
 #[test]
