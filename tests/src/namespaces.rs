@@ -230,6 +230,25 @@ impl Host {
         finish(command)
     }
 
+    /// A firewall: datagrams to a UDP port that come in by an interface vanish, of both families.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn block_udp(&self, interface: &str, port: u16) -> anyhow::Result<()> {
+        let port = port.to_string();
+        for family in ["-4", "-6"] {
+            // The rule for the host's own addresses stands first, and before it there is no place.
+            let own = ["rule", "add", "priority", "2", "lookup", "local"];
+            let drop = ["rule", "add", "priority", "1", "iif", interface, "ipproto", "udp"];
+            let drop = [&drop[..], &["dport", &port, "blackhole"]].concat();
+            for rule in [&own[..], &drop, &["rule", "del", "priority", "0"]] {
+                self.run("ip", &[&[family][..], rule].concat())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Says where names are, to what runs on this host: instead of the machine's own `/etc/hosts`.
     /// Said before a program starts it can be said anew while it runs.
     ///
