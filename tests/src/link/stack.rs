@@ -58,7 +58,8 @@ impl Stack {
 #[derive(Debug)]
 struct Nginx {
     address: SocketAddr,
-    _programs: [Process; 3],
+    master: Process,
+    _wireguards: [Process; 2],
     _folder: tempfile::TempDir,
 }
 
@@ -107,7 +108,7 @@ impl Nginx {
         let folder = tempfile::tempdir()?;
         let (east, west) = (&place.lab.east, &place.lab.west);
         let wireguard = |host: &Host| host.wireguard_at(folder.path(), WIREGUARD_GO_PORT);
-        let programs = [wireguard(east)?, wireguard(west)?];
+        let wireguards = [wireguard(east)?, wireguard(west)?];
         for (host, inner) in [(east, INNER_NODE), (west, INNER_CORE)] {
             let interface = host.interface();
             host.run("ip", &["address", "add", &format!("{inner}/24"), "dev", &interface])?;
@@ -134,9 +135,16 @@ impl Nginx {
         fs::write(&file, settings(folder.path(), world, address, backend))?;
         let mut command: Command = east.command("nginx");
         command.arg("-p").arg(folder.path()).arg("-c").arg(&file);
-        let nginx = Process::start("nginx", command)?;
-        let [one, other] = programs;
-        Ok(Self { address, _programs: [nginx, one, other], _folder: folder })
+        let master = Process::start("nginx", command)?;
+        Ok(Self { address, master, _wireguards: wireguards, _folder: folder })
+    }
+}
+
+impl Drop for Nginx {
+    /// Asks it to end: were it killed, its workers would live on.
+    fn drop(&mut self) {
+        // What doesn't end in time is killed.
+        drop(self.master.terminate(Duration::from_secs(5)));
     }
 }
 

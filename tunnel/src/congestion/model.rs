@@ -8,8 +8,8 @@
 //!                                                        Shared
 //! ```
 //!
-//! From Alone it starts again once it has doubled and no queue showed, and from both when the window
-//! was not used for long.
+//! From Alone it starts again once it has doubled and no queue showed, and from both when the
+//! window was not used for long.
 //!
 //! **Starting** doubles each round trip. **Alone** holds a standing queue of some milliseconds
 //! ([`TARGET`]): it adds a segment a flow and round trip, faster and faster while no queue shows,
