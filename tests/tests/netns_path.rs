@@ -12,8 +12,8 @@ use antipode_tests::settings::{Site, Tunnel};
 use antipode_tests::stories;
 use antipode_tests::world::{Plan, Sites, World};
 use anyhow::{Context, ensure};
-use std::path::Path;
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// `trunk.port` by default; bulk has the next.
 const TRUNK_PORT: u16 = 4433;
@@ -50,61 +50,73 @@ async fn both_behind_wireguard_go_over_tcp() -> anyhow::Result<()> {
 /// The core's firewall lets chat's port through, and not the one after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn bulk_goes_with_chat_where_its_port_is_blocked() -> anyhow::Result<()> {
-    if !require(NEED_ROOT, has_root()) || !require(NEED_WIREGUARD, has_wireguard()) {
+    if !can_run() {
         return Ok(());
     }
     let lab = Lab::make()?;
-    let folder = tempfile::tempdir()?;
-    let backend = Backend::start(lab.here)?;
-    let (core, _core_wireguard) = site(&lab.west, End::Theirs, "quic", folder.path())?;
-    lab.west.block_udp(&lab.west.interface(), TRUNK_PORT + 1)?;
-    let (nodes, _node_wireguard) = site(&lab.east, End::Ours, "quic", folder.path())?;
-    let plan = Plan {
-        sites: Some(Sites { gateway: lab.here, core, nodes }),
-        ..Plan::with_backend(backend.address())
-    };
-    let world = World::start(plan).await?;
-    let client = world.client(0);
-    stories::messages_come_back(&client).await?;
-    stories::large_message(&client, 8 << 20).await?;
-    stories::upload(&client, 5_000_000).await?;
-    stories::download(&client, 5_000_000).await?;
-    let node = &world.nodes[0];
+    lab.east.block_udp(&lab.east.interface(), TRUNK_PORT + 1)?;
+    let path = Path::start(&lab, End::Theirs, End::Ours, "quic").await?;
+    path.carries_all().await?;
+    let node = &path.world.nodes[0];
     let says = || node.printed().contains("no lanes for bulk");
     until("the node says that there are none", PATIENCE, says).await.context(node.printed())?;
-    let metrics = world.metrics(2).await?;
+    let metrics = path.world.metrics(2).await?;
     ensure!(metrics.contains("\nantipode_trunk_bulk_lanes_up 0\n"), "{metrics}");
     ensure!(!metrics.contains("\nantipode_trunk_lanes_up 0\n"), "{metrics}");
     Ok(())
 }
 
 async fn path(core: End, node: End, carrier: &'static str) -> anyhow::Result<()> {
-    if !require(NEED_ROOT, has_root()) || !require(NEED_WIREGUARD, has_wireguard()) {
+    if !can_run() {
         return Ok(());
     }
     let lab = Lab::make()?;
-    let folder = tempfile::tempdir()?;
-    let backend = Backend::start(lab.here)?;
-    let (core, _core_wireguard) = site(&lab.east, core, carrier, folder.path())?;
-    let (nodes, _node_wireguard) = site(&lab.west, node, carrier, folder.path())?;
-    let plan = Plan {
-        sites: Some(Sites { gateway: lab.here, core, nodes }),
-        ..Plan::with_backend(backend.address())
-    };
-    let world = World::start(plan).await?;
-    let client = world.client(0);
-    stories::messages_come_back(&client).await?;
-    stories::large_message(&client, 8 << 20).await?;
-    stories::backend_closes(&client).await?;
-    stories::upload(&client, 5_000_000).await?;
-    stories::download(&client, 5_000_000).await
+    Path::start(&lab, core, node, carrier).await?.carries_all().await
+}
+
+fn can_run() -> bool {
+    require(NEED_ROOT, has_root()) && require(NEED_WIREGUARD, has_wireguard())
+}
+
+/// The programs, on the hosts of a lab. They end in this order when dropped.
+struct Path {
+    world: World,
+    _wireguards: [Option<Process>; 2],
+    _backend: Backend,
+    _folder: TempDir,
+}
+
+impl Path {
+    async fn start(lab: &Lab, core: End, node: End, carrier: &'static str) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let backend = Backend::start(lab.here)?;
+        let (core, core_wireguard) = site(&lab.east, core, carrier, folder.path())?;
+        let (nodes, node_wireguard) = site(&lab.west, node, carrier, folder.path())?;
+        let plan = Plan {
+            sites: Some(Sites { gateway: lab.here, core, nodes }),
+            ..Plan::with_backend(backend.address())
+        };
+        let world = World::start(plan).await?;
+        let wireguards = [node_wireguard, core_wireguard];
+        Ok(Self { world, _wireguards: wireguards, _backend: backend, _folder: folder })
+    }
+
+    /// Small and large, both ways, and to the end.
+    async fn carries_all(&self) -> anyhow::Result<()> {
+        let client = self.world.client(0);
+        stories::messages_come_back(&client).await?;
+        stories::large_message(&client, 8 << 20).await?;
+        stories::backend_closes(&client).await?;
+        stories::upload(&client, 5_000_000).await?;
+        stories::download(&client, 5_000_000).await
+    }
 }
 
 fn site(
     host: &Host,
     end: End,
     carrier: &'static str,
-    folder: &Path,
+    folder: &std::path::Path,
 ) -> anyhow::Result<(Site, Option<Process>)> {
     let site =
         |tunnel| Site { host: Some(host.clone()), tunnel, carrier, ..Site::here(host.address) };

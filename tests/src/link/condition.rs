@@ -129,8 +129,8 @@ pub fn all() -> Vec<Condition> {
     ];
     rows.extend([cut("cut-5", "cut of 5 s", 5), cut("cut-20", "cut of 20 s", 20)]);
     rows.push(cut("cut-60", "cut of 60 s", 60));
-    // Before the link has carried much: a connection goes on with what it carried last, and a link
-    // that has become a hundred times narrower in the meantime is another story.
+    // Before the link has carried much: a connection goes on with half of that, and a link that has
+    // become a hundred times narrower in the meantime is another story.
     rows.push(beside());
     rows.extend(heavy());
     rows
